@@ -1,0 +1,72 @@
+# The two that matter: `make site` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules
+
+PROFILE ?= tf1
+PROFILES ?= tf1,recipe
+SCENARIO ?= site
+ANSIBLE_ARGS ?=
+# Programs of the checkout's own environment come first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+COLLECTION := .ansible/collections/ansible_collections/crophpc/maskrcnn
+MIRROR_DIR := $(CURDIR)/build/mirror
+
+.DEFAULT_GOAL := help
+.PHONY: help site mirror test check units integration molecule pins requirements clean _site_venv _dev_venv
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+site: _site_venv ## the main job: a working Mask R-CNN env for you on this machine (PROFILE=tf1, MIRROR=, ANSIBLE_ARGS=)
+	@PROFILE=$(PROFILE) tools/site $(ANSIBLE_ARGS)
+
+mirror: _dev_venv ## build the offline mirror, build/mirror (PROFILES=tf1,recipe; MASKRCNN_PYTHON36=)
+	@.venv/bin/python tests/fixtures/mirror --output $(MIRROR_DIR) --profiles $(PROFILES)
+
+test: check integration molecule ## everything: checks, units, integration with real packages, the container scenario
+
+check: _dev_venv units ## lint, types and units: the inner loop
+	@ruff check .
+	@ruff format --check .
+	@mypy
+	@yamllint --strict .
+	@shellcheck tools/docker-engine tools/site tools/test-image tools/venv .ci/run
+	@ansible-lint --offline
+	@python tools/check_roles.py
+	@for profile in tf1 recipe; do python tools/lock_pip.py --check $$profile; done
+
+units: _dev_venv ## unit tests
+	@pytest --numprocesses 2 tests/unit
+
+integration: mirror ## the module and the playbook with the mirror's real packages, on this machine
+	@MASKRCNN_MIRROR=$(MIRROR_DIR) pytest -v tests/integration
+
+molecule: mirror ## one container scenario (SCENARIO=site)
+	@tools/docker-engine
+	@tools/test-image
+	@MASKRCNN_MIRROR=$(MIRROR_DIR) MOLECULE_COMMAND_BORDERS=false \
+		molecule -c molecule/shared/base.yml test -s $(SCENARIO)
+
+pins: _dev_venv ## after a change to a profile: its hashed pip requirements (PROFILE=tf1)
+	@python tools/lock_pip.py $(PROFILE)
+
+requirements: _dev_venv ## after a change to requirements*.in: the hashed requirements
+	@for name in requirements requirements-dev roles/conda_engine/files/requirements; do \
+		UV_SYSTEM_CERTS=1 uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
+			--custom-compile-command "make requirements" $$name.in --output-file $$name.txt; done
+
+clean: ## remove what was built here (not the env)
+	rm -rf .venv .ansible build .*_cache
+
+_site_venv: $(COLLECTION)
+	@tools/venv requirements.txt
+
+_dev_venv: $(COLLECTION)
+	@tools/venv requirements-dev.txt
+
+# The checkout is the collection, found where Ansible looks for it.
+$(COLLECTION):
+	@mkdir -p $(dir $@)
+	@ln -sfn ../../../.. $@

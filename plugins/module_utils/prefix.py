@@ -1,0 +1,218 @@
+# Copyright: crophpc.maskrcnn contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The state of a conda prefix, read from its files: packages, damage, and the stamp of the last finished run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import Distribution, PathDistribution
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.plan import Package
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix_lock import LOCK_NAME
+
+# What was wanted and whether that was reached; "finished" is written last, so a half-built env is recognised.
+STAMP = ".crophpc-stamp"  # not .json: every such file here is a package to conda
+# The solution that the env was made from: a repair needs no second one.
+SOLUTION = ".crophpc-pixi.lock"
+
+VERIFY = ("none", "size", "sha256")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One ``conda-meta/NAME-VERSION-BUILD.json``."""
+
+    package: Package
+    url: str
+    sha256: str | None
+    paths: tuple[dict[str, Any], ...]
+
+    @property
+    def files(self) -> list[str]:
+        return [entry["_path"] for entry in self.paths]
+
+    def damage(self, prefix: Path, verify: str) -> str:
+        """What is wrong with this package's files, in words; empty where nothing is.
+
+        ``verify`` is one of VERIFY: how closely to look.
+        """
+        if verify == "none":
+            return ""
+        missing = changed = 0
+        example = ""
+        for entry in self.paths:
+            problem = _file_problem(prefix, entry, verify)
+            if problem:
+                example = example or entry["_path"]
+                missing += problem == "missing"
+                changed += problem == "changed"
+        counts = [
+            f"{count} file{'s' * (count > 1)} {word}" for count, word in ((missing, "missing"), (changed, "changed")) if count
+        ]
+        return f"{' and '.join(counts)}, e.g. {example}" if counts else ""
+
+
+def _record(data: dict[str, Any]) -> Record:
+    """A record from its JSON; older ones have ``files`` alone. Raises LookupError or TypeError if it is not one."""
+    return Record(
+        Package(data["name"], data["version"], data["build"]),
+        data.get("url", ""),
+        data.get("sha256"),
+        tuple(data.get("paths_data", {}).get("paths") or [{"_path": file} for file in data["files"]]),
+    )
+
+
+def _file_problem(prefix: Path, entry: dict[str, Any], verify: str) -> str:
+    """``missing``, ``changed`` or nothing, for one entry of a record's ``paths_data``."""
+    if entry.get("path_type") in ("pyc_file", "directory") or entry["_path"].endswith(".pyc"):
+        return ""  # byte code is Python's own to renew
+    path = f"{prefix}/{entry['_path']}"
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    if stat.S_ISLNK(found.st_mode) != (entry.get("path_type") == "softlink"):
+        return "changed"
+    if not stat.S_ISREG(found.st_mode):
+        return "" if stat.S_ISLNK(found.st_mode) else "changed"
+    rewritten = bool(entry.get("prefix_placeholder"))  # size and hash of such a file are those before the rewriting
+    size = entry.get("size_in_bytes")
+    if size is not None and not rewritten and found.st_size != size:
+        return "changed"
+    digest = entry.get("sha256_in_prefix") or (None if rewritten else entry.get("sha256"))
+    if verify == "sha256" and digest:
+        with open(path, "rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
+                return "changed"
+    return ""
+
+
+@dataclass
+class Stamp:
+    """What a run wanted of the env.
+
+    ``key`` is a hash of all that decides the packages; ``packages`` maps their names to ``version build``;
+    ``owned`` names every package that a run has put here or was about to.
+    """
+
+    key: str = ""
+    finished: bool = False
+    packages: dict[str, str] = field(default_factory=dict)
+    owned: list[str] = field(default_factory=list)
+
+
+def normalised(name: str) -> str:
+    """A project's name in the form in which names are compared (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+class Prefix:
+    """A folder that is, or is to become, a conda env."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.meta = path / "conda-meta"
+
+    @property
+    def is_env(self) -> bool:
+        """Whether it is a conda env, be it only begun."""
+        return (self.meta / "history").is_file() or (self.meta / LOCK_NAME).is_file()
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """The installed packages by name."""
+        return self._read[0]
+
+    @property
+    def broken(self) -> list[Path]:
+        """Records that cannot be read: a run was killed, or the disk was full, while they were written."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, Record], list[Path]]:
+        found: dict[str, Record] = {}
+        broken: list[Path] = []
+        for path in sorted(self.meta.glob("[!.]*.json")):
+            try:
+                record = _record(json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, LookupError, TypeError, AttributeError, OSError):
+                broken.append(path)
+            else:
+                found[record.package.name] = record
+        return found, broken
+
+    @property
+    def packages(self) -> dict[str, Package]:
+        return {name: record.package for name, record in self.records.items()}
+
+    def stamp(self) -> Stamp:
+        """What the last run wanted, and whether it finished; an empty one for envs that were made by other means."""
+        try:
+            return Stamp(**json.loads((self.meta / STAMP).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return Stamp()
+
+    def write_stamp(self, stamp: Stamp) -> None:
+        part = self.meta / f"{STAMP}.part"
+        part.write_text(json.dumps(vars(stamp), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        part.replace(self.meta / STAMP)
+
+    def share_records(self) -> None:
+        """Lets others read the records, as far as the umask allows; py-rattler writes them for their owner alone."""
+        umask = os.umask(0)
+        os.umask(umask)
+        for path in self.meta.glob("*.json"):
+            path.chmod(0o666 & ~umask)
+
+    def damage(self, verify: str) -> dict[str, str]:
+        """What is wrong, by name of the package."""
+        wrong = {name: record.damage(self.path, verify) for name, record in self.records.items()}
+        if verify != "none":
+            for name, dist in self.replaced_by_pip.items():
+                wrong[name] = f"replaced by pip with {dist.version}" + (f", {wrong[name]}" if wrong[name] else "")
+        return {name: words for name, words in wrong.items() if words}
+
+    @cached_property
+    def replaced_by_pip(self) -> dict[str, Distribution]:
+        """conda packages over which pip has installed another version: the package's name to pip's version of it."""
+        owner: dict[str, str] = {}  # normalised name of the Python project: name of the conda package
+        folders: set[str] = set()  # dist-info folders that belong to conda
+        for name, record in self.records.items():
+            for folder in _dist_infos(record):
+                folders.add(folder)
+                owner[normalised(folder.rpartition("/")[2].partition("-")[0])] = name
+        found: dict[str, Distribution] = {}
+        for path in self.site_packages.glob("*.dist-info") if self.site_packages else []:
+            project = normalised(path.name.partition("-")[0])
+            if project in owner and str(path.relative_to(self.path)) not in folders:
+                found[owner[project]] = PathDistribution(path)
+        return found
+
+    @property
+    def site_packages(self) -> Path | None:
+        """The ``site-packages`` of the env's Python, if it has one."""
+        python = self.records.get("python")
+        if not python:
+            return None
+        minor = ".".join(python.package.version.split(".")[:2])
+        return self.path / "lib" / f"python{minor}" / "site-packages"
+
+    @property
+    def python(self) -> Path:
+        return self.path / "bin" / "python"
+
+
+def _dist_infos(record: Record) -> Iterator[str]:
+    for file in record.files:
+        folder, _slash, leaf = file.rpartition("/")
+        if leaf == "METADATA" and folder.endswith(".dist-info"):
+            yield folder

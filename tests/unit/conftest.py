@@ -1,0 +1,29 @@
+# Copyright: crophpc.maskrcnn contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Makes ``ansible_collections.crophpc.maskrcnn`` importable from a checkout of any name."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTIONS = ROOT / ".ansible" / "collections"
+
+
+def _link_checkout() -> None:
+    """The same link as the Makefile's, for a pytest that is started without it."""
+    link = COLLECTIONS / "ansible_collections" / "crophpc" / "maskrcnn"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    # Several workers may get here at once; who comes second finds the link.
+    if not link.is_symlink():
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to("../../../..")
+    if link.resolve() != ROOT:
+        raise RuntimeError(f"{link} leads to {link.resolve()}, not to {ROOT}: remove it")
+
+
+_link_checkout()
+# `ansible_collections` is a namespace package: the ones of an installed `ansible` stay importable.
+sys.path.insert(0, str(COLLECTIONS))
