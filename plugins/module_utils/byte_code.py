@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
-from importlib.metadata import Distribution
+from collections.abc import Iterator
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
-from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix import Prefix
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix import Prefix, Record
 
 
 def compile_packages(prefix: Prefix) -> None:
@@ -18,37 +21,53 @@ def compile_packages(prefix: Prefix) -> None:
     A first import without it takes several times as long, and on other people's files it could never be written.
     Files that are not valid for the env's Python (some packages ship such) are passed over.
     """
-    site = prefix.site_packages
-    if not site or not prefix.python.exists():
+    if not prefix.site_packages or not prefix.python.exists():
         return
-    library = f"lib/{site.parent.name}/"
-    tag = site.parent.name.replace("python", "cpython-").replace(".", "")
     sources = [
-        source
+        str(source)
         for record in prefix.records.values()
-        for source in record.files
-        if source.startswith(library) and source.endswith(".py")
-        and not _byte_code(prefix.path / source, tag).exists()
+        for source, compiled in _compiled(record, prefix)
+        if not compiled.exists()
     ]
     if sources:
         workers = str(len(os.sched_getaffinity(0)))
         subprocess.run(
             [str(prefix.python), "-I", "-m", "compileall", "-q", "-j", workers, "-i", "-"],
-            input="\n".join(str(prefix.path / source) for source in sources),
+            input="\n".join(sources),
             text=True,
             capture_output=True,
             check=False,
         )
 
 
-def _byte_code(source: Path, tag: str) -> Path:
-    return source.parent / "__pycache__" / f"{source.stem}.{tag}.pyc"
+def remove_compiled(record: Record, prefix: Prefix) -> None:
+    """Removes the byte code of a package that is to be linked anew or removed.
+
+    It is on no record. Left behind, it keeps the folder of a removed package importable, and byte code
+    of the old version is taken for that of the new where both carry the same time, as rebuilt packages do.
+    """
+    for _source, compiled in _compiled(record, prefix):
+        compiled.unlink(missing_ok=True)
+        _remove_if_empty(compiled.parent)
 
 
-def remove_distribution(dist: Distribution, prefix: Path) -> None:
-    """Removes the files that pip's RECORD lists, and their byte code, as far as they are inside the prefix."""
-    for file in dist.files or []:
-        path = Path(os.path.normpath(str(file.locate())))
+def _compiled(record: Record, prefix: Prefix) -> Iterator[tuple[Path, Path]]:
+    """The Python files of a package, each with where its byte code is."""
+    site = prefix.site_packages
+    if not site:
+        return
+    library = f"lib/{site.parent.name}/"
+    tag = site.parent.name.replace("python", "cpython-").replace(".", "")
+    for file in record.files:
+        if file.startswith(library) and file.endswith(".py"):
+            source = prefix.path / file
+            yield source, source.parent / "__pycache__" / f"{source.stem}.{tag}.pyc"
+
+
+def remove_distribution(info: Path, prefix: Path) -> None:
+    """Removes what pip has installed: its dist-info folder, the files in its RECORD inside the prefix, their byte code."""
+    for file in PathDistribution(info).files or []:
+        path = Path(os.path.normpath(info.parent / file))
         if not path.is_relative_to(prefix):
             continue
         path.unlink(missing_ok=True)
@@ -56,8 +75,9 @@ def remove_distribution(dist: Distribution, prefix: Path) -> None:
             for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
                 compiled.unlink()
         _remove_if_empty(path.parent)
+    shutil.rmtree(info, ignore_errors=True)
 
 
 def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
+    with contextlib.suppress(OSError):
         folder.rmdir()

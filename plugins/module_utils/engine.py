@@ -79,14 +79,29 @@ class Engine:
         self.log = workdir / "engine.log"
         self.lock_fd: int | None = None
 
-    def solve(self, specs: list[str], options: SolveOptions, prefix: Path, lock: Path, *, repodata_cache: Path,
-              keep_versions: bool) -> list[Wanted]:
+    def solve(
+        self,
+        specs: list[str],
+        options: SolveOptions,
+        prefix: Path,
+        lock: Path,
+        *,
+        repodata_cache: Path,
+        keep_versions: bool,
+    ) -> list[Wanted]:
         """Solves and writes the solution to ``lock``; with ``keep_versions`` what is installed is preferred.
 
         Raises EngineError.
         """
-        answer = self._call("solve", specs=specs, prefix=str(prefix), lock=str(lock), keep_versions=keep_versions,
-                            repodata_cache=str(repodata_cache), **vars(options))
+        answer = self._call(
+            "solve",
+            specs=specs,
+            prefix=str(prefix),
+            lock=str(lock),
+            keep_versions=keep_versions,
+            repodata_cache=str(repodata_cache),
+            **vars(options),
+        )
         return self._wanted(answer)
 
     def read_lock(self, lock: Path) -> list[Wanted]:
@@ -95,8 +110,15 @@ class Engine:
 
     def install(self, lock: Path, prefix: Path, *, specs: list[str], reinstall: list[str], ignored: list[str]) -> None:
         """Makes the prefix what the lock says. Raises EngineError."""
-        self._call("install", lock=str(lock), prefix=str(prefix), specs=specs, reinstall=reinstall, ignored=ignored,
-                   package_cache=str(self.package_cache))
+        self._call(
+            "install",
+            lock=str(lock),
+            prefix=str(prefix),
+            specs=specs,
+            reinstall=reinstall,
+            ignored=ignored,
+            package_cache=str(self.package_cache),
+        )
 
     @staticmethod
     def _wanted(answer: dict[str, Any]) -> list[Wanted]:
@@ -110,8 +132,13 @@ class Engine:
             worker = Path(folder, "engine_worker.py")
             worker.write_text(inspect.getsource(engine_worker), encoding="utf-8")
             answer = Path(folder, "answer.json")
-            request |= {"command": command, "answer": str(answer), "log": str(self.log), "offline": self.offline,
-                        "platform": self.platform}
+            request |= {
+                "command": command,
+                "answer": str(answer),
+                "log": str(self.log),
+                "offline": self.offline,
+                "platform": self.platform,
+            }
             process = subprocess.run(
                 [str(self.python), "-I", str(worker)],
                 input=json.dumps(request),

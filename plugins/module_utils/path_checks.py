@@ -27,6 +27,13 @@ def existing_parent(path: Path) -> Path:
 
 def check_prefix(path: Path) -> None:
     """Raises PathError unless the path may hold, or already is, an env of its own."""
+    try:
+        _check_prefix(path)
+    except OSError as error:
+        raise PathError(f"prefix {path} cannot be looked at: {error.filename}: {error.strerror}") from error
+
+
+def _check_prefix(path: Path) -> None:
     if not path.is_absolute() or ".." in path.parts:
         raise PathError(f"prefix {path} is not an absolute path")
     if UNSAFE.search(str(path)):
@@ -37,7 +44,7 @@ def check_prefix(path: Path) -> None:
         raise PathError(f"prefix {path} is a symbolic link; name the folder that it points to")
     if path.exists() and not path.is_dir():
         raise PathError(f"prefix {path} is a file; choose another prefix, or move the file away")
-    if path.is_dir() and not Prefix(path).is_env and any(path.iterdir()):
+    if path.is_dir() and not Prefix(path).is_env and not Prefix(path).is_empty:
         raise PathError(
             f"prefix {path} is a folder with files in it but no conda env; it is left alone. "
             "Choose another prefix, or move the files away"
@@ -47,13 +54,29 @@ def check_prefix(path: Path) -> None:
             raise PathError(f"prefix {path} is inside another conda env, {parent}; choose a prefix outside of it")
 
 
+def check_root(path: Path) -> None:
+    """Raises PathError if other envs are below this one: to remove it would remove them."""
+    envs = path / "envs"
+    if envs.is_dir() and any(envs.iterdir()):
+        raise PathError(f"prefix {path} is a conda root: other environments are in {envs}; remove those first")
+
+
 def check_writable(path: Path) -> None:
     """Raises PathError unless this user may create or change the folder ``path``."""
+    try:
+        _check_writable(path)
+    except OSError as error:
+        raise PathError(f"{path} cannot be looked at: {error.filename}: {error.strerror}") from error
+
+
+def _check_writable(path: Path) -> None:
     target = path if path.exists() else existing_parent(path)
     if not target.is_dir():
         raise PathError(f"{target} is not a folder, so {path} cannot be made in it")
     if not os.access(target, os.W_OK | os.X_OK):
-        raise PathError(f"{target} is not writable for user {os.geteuid()}, so {path} cannot be made; choose another folder")
+        raise PathError(
+            f"{target} is not writable for user {os.geteuid()}, so {path} cannot be made; choose another folder"
+        )
     if os.geteuid() == 0:
         _check_roots_way(path)
 

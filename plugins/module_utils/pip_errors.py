@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 LINES_SHOWN = 15
 
@@ -22,12 +23,6 @@ CAUSES: list[tuple[str, str]] = [
     (
         r"(?:No matching distribution found for|Could not find a version that satisfies the requirement) (?P<what>\S+)",
         "there is no file for {what} that fits the env's Python; searched: {searched}",
-    ),
-    (
-        r"(?:unable to execute|error: command|No such file or directory:) '(?P<what>[^']*(?:gcc|g\+\+|cc))'"
-        r"(?: failed: No such file or directory)?(?=\s*(?:: No such file|\n|$))",
-        "a package has to be compiled, but there is no compiler {what}: install one on this machine "
-        "(build-essential) or let find_links bring a finished wheel",
     ),
     (
         r"(?:reference is not a tree: |not our ref |unable to read tree \(?|remote did not send all necessary objects"
@@ -68,10 +63,20 @@ CAUSES: list[tuple[str, str]] = [
 ]  # fmt: skip
 
 
-def explain(output: str, status: int, searched: str) -> str:
-    """One sentence on what went wrong."""
+# Older versions of Python print the same for a compiler that is missing and for one that failed.
+COMMAND_FAILED = re.compile(r"(?:unable to execute|error: command) '([^']+)'")
+
+
+def explain(output: str, status: int, searched: str, path: str | None = None) -> str:
+    """One sentence on what went wrong; ``searched``: for packages, ``path``: for commands."""
     if status < 0:
         return f"pip was killed (signal {-status}; out of memory?); run this again: it goes on where it stopped"
+    missing = [name for name in COMMAND_FAILED.findall(output) if not shutil.which(name, path=path)]
+    if missing:
+        return (
+            f"pip: a package has to be compiled, but there is no {missing[0]}: install it on this machine "
+            "(Debian: build-essential) or let find_links bring a finished wheel"
+        )
     for pattern, sentence in CAUSES:
         if match := re.search(pattern, output):
             words = {key: (value or "").strip() for key, value in match.groupdict().items()}

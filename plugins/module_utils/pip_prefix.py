@@ -213,14 +213,16 @@ class Pip:
 
     def _run(self, arguments: list[str], settings: Mapping[str, str], lock: int) -> None:
         command = [*self._command, "--no-input", "--disable-pip-version-check", "--no-color", *arguments]
+        environment = self._environment(settings)
         done = subprocess.run(
-            command, env=self._environment(settings), cwd=self.tmpdir, stdin=subprocess.DEVNULL,
+            command, env=environment, cwd=self.tmpdir, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
             # pip keeps the env locked even if this process is killed.
             pass_fds=[lock],
         )  # fmt: skip
         if done.returncode:
-            raise PipError(explain(done.stdout, done.returncode, self._searched(settings)), relevant(done.stdout))
+            why = explain(done.stdout, done.returncode, self._searched(settings), environment["PATH"])
+            raise PipError(why, relevant(done.stdout))
 
     def _searched(self, settings: Mapping[str, str]) -> str:
         places = [*self.find_links, *settings.get("find-links", "").split()]
@@ -296,7 +298,7 @@ class PipPrefix:
     def _carry_out(self, survey: Survey, lock: int) -> None:
         SitePackages(self.prefix).remove(survey.debris)
         for name, times in survey.doubled.items():
-            for _ in range(times):
+            for _dummy in range(times):
                 self.pip.uninstall(name, lock)
         self.pip.install(survey.todo, lock)
 

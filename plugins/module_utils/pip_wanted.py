@@ -67,7 +67,7 @@ class GitPin:
     @property
     def line(self) -> str:
         fragment = f"#subdirectory={self.subdirectory}" if self.subdirectory else ""
-        return f"{self.name} @ git+{self.repo}@{self.commit}{fragment}"
+        return f"git+{self.repo}@{self.commit}{fragment}"
 
 
 Wanted = Pin | GitPin

@@ -67,17 +67,18 @@ class Plan:
         return {
             "installed": [p.result() for p in self.installed],
             "removed": [p.result() for p in self.removed],
-            "changed": [{"name": a.name, "from": str(a)[len(a.name) + 1 :], "to": str(b)[len(b.name) + 1 :]}
-                        for a, b in self.changed],
+            "changed": [
+                {"name": a.name, "from": str(a)[len(a.name) + 1 :], "to": str(b)[len(b.name) + 1 :]}
+                for a, b in self.changed
+            ],
             "repaired": [{"name": n, "reason": r} for n, r in sorted(self.repaired.items())],
         }
 
     def diff(self, title: str) -> Diff:
         """All packages before and after, a line each; a damaged one says so before."""
+
         def lines(packages: dict[str, Package], damage: dict[str, str]) -> str:
-            return "".join(
-                f"{p}  # {damage[n]}\n" if n in damage else f"{p}\n" for n, p in sorted(packages.items())
-            )
+            return "".join(f"{p}  # {damage[n]}\n" if n in damage else f"{p}\n" for n, p in sorted(packages.items()))
 
         return {
             "before_header": f"{title} (before)",

@@ -12,7 +12,6 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import Distribution, PathDistribution
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +55,21 @@ class Record:
                 missing += problem == "missing"
                 changed += problem == "changed"
         counts = [
-            f"{count} file{'s' * (count > 1)} {word}" for count, word in ((missing, "missing"), (changed, "changed")) if count
+            f"{count} file{'s' * (count > 1)} {word}"
+            for count, word in ((missing, "missing"), (changed, "changed"))
+            if count
         ]
         return f"{' and '.join(counts)}, e.g. {example}" if counts else ""
 
 
 def _record(data: dict[str, Any]) -> Record:
     """A record from its JSON; older ones have ``files`` alone. Raises LookupError or TypeError if it is not one."""
+    paths = data.get("paths_data", {}).get("paths") or [{"_path": file} for file in data["files"]]
     return Record(
         Package(data["name"], data["version"], data["build"]),
         data.get("url", ""),
         data.get("sha256"),
-        tuple(data.get("paths_data", {}).get("paths") or [{"_path": file} for file in data["files"]]),
+        tuple({**entry, "_path": str(entry["_path"])} for entry in paths),
     )
 
 
@@ -84,12 +86,14 @@ def _file_problem(prefix: Path, entry: dict[str, Any], verify: str) -> str:
         return "changed"
     if not stat.S_ISREG(found.st_mode):
         return "" if stat.S_ISLNK(found.st_mode) else "changed"
-    rewritten = bool(entry.get("prefix_placeholder"))  # size and hash of such a file are those before the rewriting
+    # Of a file that was rewritten, the size and ``sha256`` may be those before, depending on who linked it.
+    rewritten = bool(entry.get("prefix_placeholder"))
     size = entry.get("size_in_bytes")
     if size is not None and not rewritten and found.st_size != size:
         return "changed"
     digest = entry.get("sha256_in_prefix") or (None if rewritten else entry.get("sha256"))
-    if verify == "sha256" and digest:
+    # Such text files are few and small: reading them stands in for the look at their size.
+    if digest and (verify == "sha256" or (rewritten and entry.get("file_mode") == "text")):
         with open(path, "rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
                 return "changed"
@@ -124,8 +128,14 @@ class Prefix:
 
     @property
     def is_env(self) -> bool:
-        """Whether it is a conda env, be it only begun."""
+        """Whether it is a conda env, be it only begun or not quite removed."""
         return (self.meta / "history").is_file() or (self.meta / LOCK_NAME).is_file()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a folder with nothing in it, or with no more than a killed run's first or last step leaves."""
+        contents = [*self.path.iterdir()]
+        return not contents or (contents == [self.meta] and self.meta.is_dir() and not any(self.meta.iterdir()))
 
     @property
     def records(self) -> dict[str, Record]:
@@ -155,11 +165,18 @@ class Prefix:
         return {name: record.package for name, record in self.records.items()}
 
     def stamp(self) -> Stamp:
-        """What the last run wanted, and whether it finished; an empty one for envs that were made by other means."""
+        """What the last run wanted, and whether it finished; an empty one for envs that were made by other means.
+
+        One that cannot be read is that of an unfinished run, which of all stamps promises least.
+        """
         try:
-            return Stamp(**json.loads((self.meta / STAMP).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            stamp = Stamp(**json.loads((self.meta / STAMP).read_text(encoding="utf-8")))
+            typed = isinstance(stamp.key, str) and isinstance(stamp.packages, dict) and isinstance(stamp.owned, list)
+            return stamp if typed else Stamp("unreadable")
+        except FileNotFoundError:
             return Stamp()
+        except (OSError, ValueError, TypeError):
+            return Stamp("unreadable")
 
     def write_stamp(self, stamp: Stamp) -> None:
         part = self.meta / f"{STAMP}.part"
@@ -177,24 +194,25 @@ class Prefix:
         """What is wrong, by name of the package."""
         wrong = {name: record.damage(self.path, verify) for name, record in self.records.items()}
         if verify != "none":
-            for name, dist in self.replaced_by_pip.items():
-                wrong[name] = f"replaced by pip with {dist.version}" + (f", {wrong[name]}" if wrong[name] else "")
+            for name, folder in self.replaced_by_pip.items():
+                version = folder.name.removesuffix(".dist-info").partition("-")[2]
+                wrong[name] = f"replaced by pip with {version}" + (f", {wrong[name]}" if wrong[name] else "")
         return {name: words for name, words in wrong.items() if words}
 
     @cached_property
-    def replaced_by_pip(self) -> dict[str, Distribution]:
-        """conda packages over which pip has installed another version: the package's name to pip's version of it."""
+    def replaced_by_pip(self) -> dict[str, Path]:
+        """conda packages over which pip has installed another version: the package's name to pip's dist-info folder."""
         owner: dict[str, str] = {}  # normalised name of the Python project: name of the conda package
         folders: set[str] = set()  # dist-info folders that belong to conda
         for name, record in self.records.items():
             for folder in _dist_infos(record):
                 folders.add(folder)
                 owner[normalised(folder.rpartition("/")[2].partition("-")[0])] = name
-        found: dict[str, Distribution] = {}
+        found: dict[str, Path] = {}
         for path in self.site_packages.glob("*.dist-info") if self.site_packages else []:
             project = normalised(path.name.partition("-")[0])
             if project in owner and str(path.relative_to(self.path)) not in folders:
-                found[owner[project]] = PathDistribution(path)
+                found[owner[project]] = path
         return found
 
     @property
@@ -212,7 +230,10 @@ class Prefix:
 
 
 def _dist_infos(record: Record) -> Iterator[str]:
+    """The folders with a Python project's metadata in them; many packages for Python 3.6 have egg-info."""
     for file in record.files:
         folder, _slash, leaf = file.rpartition("/")
-        if leaf == "METADATA" and folder.endswith(".dist-info"):
+        if (leaf, folder[folder.rfind(".") :]) in (("METADATA", ".dist-info"), ("PKG-INFO", ".egg-info")):
             yield folder
+        elif leaf.endswith(".egg-info"):
+            yield file

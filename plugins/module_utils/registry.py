@@ -4,37 +4,52 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 
-def _file() -> Path:
+def file() -> Path:
+    """Where this user's list is."""
     return Path.home() / ".conda" / "environments.txt"
 
 
-def add(prefix: Path) -> bool:
-    """Lists the env; whether that changed anything."""
+def update(prefix: Path, listed: bool, *, check: bool = False) -> bool:
+    """Puts the env on the list or takes it off; whether that is a change. With ``check`` nothing is written.
+
+    Raises OSError where the list cannot be written.
+    """
     lines = _lines()
-    if str(prefix) in lines:
+    if (str(prefix) in lines) == listed or not _mine():
         return False
-    _file().parent.mkdir(exist_ok=True)
-    _write([*lines, str(prefix)])
+    if check:
+        return True
+    if listed:
+        # conda appends as well: no line of another run's is lost.
+        file().parent.mkdir(exist_ok=True)
+        with file().open("a", encoding="utf-8") as stream:
+            stream.write(f"{prefix}\n" if _ends_in_newline() else f"\n{prefix}\n")
+    else:
+        _write([line for line in lines if line != str(prefix)])
     return True
 
 
-def remove(prefix: Path) -> bool:
-    """Takes the env off the list; whether that changed anything."""
-    lines = _lines()
-    if str(prefix) not in lines:
-        return False
-    _write([line for line in lines if line != str(prefix)])
-    return True
+def _mine() -> bool:
+    """Whether the home is this user's own: root, with the home of the user who called sudo, leaves their list alone."""
+    return Path.home().stat().st_uid == os.geteuid()
 
 
 def _lines() -> list[str]:
-    return _file().read_text(encoding="utf-8").splitlines() if _file().is_file() else []
+    return file().read_text(encoding="utf-8").splitlines() if file().is_file() else []
+
+
+def _ends_in_newline() -> bool:
+    return not file().is_file() or file().read_bytes()[-1:] in (b"", b"\n")
 
 
 def _write(lines: list[str]) -> None:
-    part = _file().with_suffix(".part")
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    part.replace(_file())
+    mode = file().stat().st_mode & 0o777
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file().parent, delete=False) as stream:
+        stream.write("".join(f"{line}\n" for line in lines))
+    Path(stream.name).chmod(mode)
+    Path(stream.name).replace(file())

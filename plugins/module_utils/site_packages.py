@@ -80,6 +80,10 @@ class Distribution:
         except (OSError, UnicodeDecodeError, csv.Error):
             return None
 
+    def had(self, entry: str) -> bool:
+        """Whether an entry of site-packages looks like one of its own that pip has moved aside."""
+        return any(_is_moved_aside(entry, top) for top in {row.path.partition("/")[0] for row in self.rows or []})
+
     @property
     def whole(self) -> bool:
         """Whether pip (or whoever it was) finished it; an egg-info never has a RECORD."""
@@ -136,14 +140,16 @@ class SitePackages:
     def leftovers(self) -> dict[str, list[Path]]:
         """What an interrupted pip had moved aside (``~umpy``), by project."""
         aside = [entry for entry in self._entries if entry.startswith("~")]
-        found = {}
+        infos = {entry: Distribution(self.folder / entry) for entry in aside if INFO.fullmatch(entry)}
+        names = {entry: canonical_name(_metadata_name(distribution)) for entry, distribution in infos.items()}
+        found: dict[str, list[Path]] = {}
         for entry in aside:
-            if INFO.fullmatch(entry):
-                distribution = Distribution(self.folder / entry)
-                name = canonical_name(_metadata_name(distribution))
-                tops = {row.path.partition("/")[0] for row in distribution.rows or []}
-                parts = [other for other in aside if any(_is_moved_aside(other, top) for top in tops)]
-                found[name] = [self.folder / part for part in sorted({entry, *parts})]
+            here = {d.name for group in self.distributions.values() for d in group if d.had(entry)}
+            moved = {names[info] for info, d in infos.items() if d.had(entry)}
+            owners = {names[entry]} if entry in infos else moved or here
+            # Without a name in it, what could be of two projects is nobody's.
+            if len(owners) == 1:
+                found.setdefault(owners.pop(), []).append(self.folder / entry)
         return found
 
     @cached_property
@@ -210,14 +216,14 @@ def find_site_packages(prefix: Path) -> Path:
 
 def split_stem(stem: str) -> tuple[str, str]:
     """Name and version from ``Name-1.0`` or ``Name-1.0-py3.6``."""
-    name, _, rest = stem.partition("-")
+    name, rest = stem.partition("-")[::2]
     return canonical_name(name), rest.partition("-")[0]
 
 
 def canonical_version(version: str) -> tuple[str | int, ...]:
     """Equal for two spellings of one version: 1.0 and 1.0.0, 2021.05.30 and 2021.5.30, 1.0-rc.1 and 1.0rc1."""
     spelt = {"alpha": "a", "beta": "b", "c": "rc", "pre": "rc", "preview": "rc", "rev": "post", "r": "post"}
-    public, _, local = version.strip().lower().removeprefix("v").partition("+")
+    public, local = version.strip().lower().removeprefix("v").partition("+")[::2]
     public = re.sub(r"-(\d+)$", r".post\1", public)
     words = re.findall(r"\d+|[a-z]+|!", public)
     parts: list[str | int] = [int(word) if word.isdigit() else spelt.get(word, word) for word in words]
@@ -254,7 +260,7 @@ def _is_moved_aside(entry: str, original: str) -> bool:
 
 def _digest_fits(path: str, recorded: str) -> bool:
     """Whether a file's content is what RECORD says (``sha256=`` and unpadded base64)."""
-    algorithm, _, wanted = recorded.partition("=")
+    algorithm, wanted = recorded.partition("=")[::2]
     if not wanted or algorithm not in hashlib.algorithms_available:
         return True
     with Path(path).open("rb") as file:

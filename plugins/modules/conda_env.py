@@ -97,7 +97,7 @@ options:
   virtual_packages:
     description:
       - Virtual packages to assume, name to version, in place of what the target has. For solving on a login node
-        what is to run on a GPU node, for example V({__cuda: "12.7"}).
+        what is to run on a GPU node, for example C(__cuda) with the version V(12.7).
       - An empty version takes the virtual package away.
     type: dict
     default: {}
@@ -290,8 +290,9 @@ class CondaEnv:
         lock = self.params["lock"]
         if lock and not Path(lock).is_file():
             raise EngineError("lock", f"there is no lock {lock}")
-        self.engine = Engine(python, self.workdir, self.cache / "pkgs", offline=self.params["offline"],
-                             platform=self.params["platform"])
+        self.engine = Engine(
+            python, self.workdir, self.cache / "pkgs", offline=self.params["offline"], platform=self.params["platform"]
+        )
         if self.params["log"] and not self.module.check_mode:
             self.engine.log = Path(self.params["log"])
             self.engine.log.parent.mkdir(parents=True, exist_ok=True)
@@ -345,9 +346,14 @@ class CondaEnv:
             repodata = self.cache / "repodata"
             if self.module.check_mode and not self.params["offline"]:
                 repodata = self.workdir / "repodata"
-            wanted = self.engine.solve(self.params["specs"], self.options, self.path, self.solution,
-                                       repodata_cache=repodata,
-                                       keep_versions=not (self.params["update"] or self.prefix.broken))
+            wanted = self.engine.solve(
+                self.params["specs"],
+                self.options,
+                self.path,
+                self.solution,
+                repodata_cache=repodata,
+                keep_versions=not (self.params["update"] or self.prefix.broken),
+            )
         self.times["solve_seconds"] = round(time.monotonic() - started, 2)
         return wanted
 
@@ -358,7 +364,11 @@ class CondaEnv:
         if stamp.finished and stamp.key == self.key and not self.params["update"] and self.untouched(stamp):
             damage = self.prefix.damage(self.params["verify_files"])
             if not damage and not self.params["write_lock"]:
-                return Plan(before, before), {}, [Wanted(p, "", None, 0) for n, p in before.items() if n in stamp.packages]
+                return (
+                    Plan(before, before),
+                    {},
+                    [Wanted(p, "", None, 0) for n, p in before.items() if n in stamp.packages],
+                )
         wanted = self.wanted()
         after = {w.package.name: w.package for w in wanted}
         if not self.params["prune"]:
@@ -377,7 +387,9 @@ class CondaEnv:
         """Whether every package is there in the version and build that the last run left."""
         have = {name: f"{p.version} {p.build}" for name, p in self.prefix.packages.items()}
         extra = have.keys() - stamp.packages.keys()
-        return stamp.packages.items() <= have.items() and not (extra and self.params["prune"]) and not self.prefix.broken
+        return (
+            stamp.packages.items() <= have.items() and not (extra and self.params["prune"]) and not self.prefix.broken
+        )
 
     @staticmethod
     def keep_drift(plan: Plan) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import zipfile
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # A build backend inside the package itself: builds a wheel with nothing but the standard library.
-BACKEND = '''
+BACKEND = """
 import zipfile
 
 def build_wheel(folder, config_settings=None, metadata_directory=None):
@@ -23,10 +24,10 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
     with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
         wheel.writestr("gitpkg.py", open("gitpkg.py").read())
         wheel.writestr("gitpkg-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: gitpkg\\nVersion: 1.0\\n")
-        wheel.writestr("gitpkg-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("gitpkg-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\n")
         wheel.writestr("gitpkg-1.0.dist-info/RECORD", "gitpkg.py,,\\n")
     return name
-'''
+"""
 PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
 
@@ -64,12 +65,19 @@ class Prefix:
 
 
 def copy_prefix(template: Path, path: Path) -> Prefix:
-    shutil.copytree(template, path, symlinks=True)
+    # Linked: nothing writes into a file that pip has put there, neither pip nor a test.
+    shutil.copytree(template, path, symlinks=True, copy_function=os.link)
     return Prefix(path)
 
 
 def make_wheel(
-    folder: Path, name: str, version: str, files: Mapping[str, str] | None = None, metadata_name: str = ""
+    folder: Path,
+    name: str,
+    version: str,
+    files: Mapping[str, str] | None = None,
+    *,
+    metadata_name: str = "",
+    wrong_size: bool = False,
 ) -> str:
     """Writes a wheel; returns its line for a requirements file."""
     info = f"{name}-{version}.dist-info"
@@ -78,19 +86,19 @@ def make_wheel(
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {metadata_name or name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
+    record = "".join(_record_line(path, text, wrong_size) for path, text in content.items())
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         for member, text in content.items():
             wheel.writestr(member, text)
-        wheel.writestr(f"{info}/RECORD", "".join(map(_record_line, content.items())) + f"{info}/RECORD,,\n")
+        wheel.writestr(f"{info}/RECORD", record + f"{info}/RECORD,,\n")
     return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
 
-def _record_line(member: tuple[str, str]) -> str:
-    path, text = member
+def _record_line(path: str, text: str, wrong_size: bool) -> str:
     digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
-    return f"{path},sha256={digest},{len(text.encode())}\n"
+    return f"{path},sha256={digest},{len(text.encode()) + wrong_size}\n"
 
 
 @dataclass(frozen=True)

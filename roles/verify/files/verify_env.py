@@ -1,0 +1,333 @@
+# Copyright: crophpc.maskrcnn contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Prove that an environment can do Mask R-CNN: import, train, save, load, detect.
+
+Run it with the environment's own Python (3.6 or later):
+
+    ENV/bin/python verify_env.py --expect expect.json --output DIR [--steps N] [--seed N]
+
+It needs verify_training.py beside it. It writes DIR/report.json (after every check, so that a crash leaves one too)
+and DIR/detection.png.
+It exits with 0 if all is well, 1 if a check failed, 2 if it was called wrongly.
+
+expect.json holds one object. Every key may be left out:
+
+    imports     modules to import, in this order: ["tensorflow", "mrcnn.model"]
+    versions    a distribution (else a module), or python, to a PEP 440 specifier: {"keras": "==2.2.5", "h5py": "<3"};
+                "" asks only that it be there
+    tolerated   known complaints of `pip check`, by how they begin; * and ? are wildcards
+    locations   a module to the folder it must come from, relative to the environment: {"mrcnn": "include/Mask_RCNN"}
+    gpus        how many GPUs TensorFlow has to see, at least
+    mini_masks  true: fail, instead of warn, if mrcnn spoils the masks that it makes smaller for training
+"""
+
+import argparse
+import contextlib
+import fnmatch
+import importlib
+import io
+import json
+import logging
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from datetime import datetime, timezone
+from pathlib import Path
+
+import verify_training as proof
+from verify_training import CheckFailed, say
+
+EXPECTED_TYPES = {
+    "imports": list, "versions": dict, "tolerated": list, "locations": dict, "gpus": int, "mini_masks": bool,
+}  # fmt: skip
+
+
+class UsageError(Exception):
+    """The command line or expect.json cannot be understood."""
+
+
+# Expectations
+
+
+def read_expectations(path: Path) -> dict:
+    """What expect.json holds. Raises UsageError, for a misspelt key too: it would silently check nothing."""
+    try:
+        expected = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError("{}: {}".format(path, error)) from error
+    if not isinstance(expected, dict):
+        raise UsageError("{}: an object is wanted".format(path))
+    for key, value in expected.items():
+        if key not in EXPECTED_TYPES:
+            raise UsageError("{}: unknown key {!r}".format(path, key))
+        # A bool is an int to Python, but `"gpus": true` is a mistake.
+        if type(value) is not EXPECTED_TYPES[key]:
+            raise UsageError("{}: {} has to be {}".format(path, key, EXPECTED_TYPES[key].__name__))
+        texts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        if not all(isinstance(text, str) for text in texts):
+            raise UsageError("{}: {} has to hold strings".format(path, key))
+    for name, text in expected.get("versions", {}).items():
+        try:
+            specifiers().SpecifierSet(text)
+        except specifiers().InvalidSpecifier as error:
+            raise UsageError("{}: versions: {}: {}".format(path, name, error)) from error
+    return expected
+
+
+def specifiers():
+    """The library that understands version specifiers; old setuptools carries a copy of it, and so does every pip."""
+    for package in ("packaging", "pkg_resources.extern.packaging", "pip._vendor.packaging"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(package + ".specifiers")
+    raise UsageError("no library reads version specifiers here: install packaging")
+
+
+def installed_version(name: str):
+    """The version of a distribution, else of the imported module of that name, or None.
+
+    The module answers for `tensorflow` where the distribution is called tensorflow-gpu.
+    """
+    if name == "python":
+        return platform.python_version()
+    module_version = getattr(sys.modules.get(name), "__version__", None)
+    try:
+        metadata = importlib.import_module("importlib.metadata")
+    except ImportError:  # before Python 3.8
+        library = importlib.import_module("pkg_resources")
+        found = library.working_set.by_key.get(library.safe_name(name).lower())
+        return found.version if found else module_version
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return module_version
+
+
+def check_imports(modules: list, seconds: dict) -> str:
+    """Import every module, even after one has failed. Notes what each took in `seconds`."""
+    broken = []
+    for module in modules:
+        started = time.time()
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a broken library raises anything
+            broken.append("{} ({}: {})".format(module, type(error).__name__, error))
+        seconds[module] = round(time.time() - started, 2)
+    if broken:
+        raise CheckFailed("cannot import " + "; ".join(broken))
+    return "{} in {:.1f} s".format(len(modules), sum(seconds.values()))
+
+
+def check_versions(expected: dict, found: dict) -> str:
+    """Compare versions. Notes those found in `found`, None for what is not there."""
+    wrong = []
+    for name, specifier in expected.items():
+        found[name] = installed_version(name)
+        if found[name] is None:
+            wrong.append("{} is not installed".format(name))
+        elif not specifiers().SpecifierSet(specifier).contains(found[name], prereleases=True):
+            wrong.append("{} is {}, not {}".format(name, found[name], specifier))
+    if wrong:
+        raise CheckFailed("; ".join(wrong))
+    return ", ".join("{} {}".format(name, version) for name, version in found.items())
+
+
+def check_locations(expected: dict, found: dict) -> str:
+    """Compare where modules come from. Notes the folders in `found`."""
+    wrong = []
+    for name in sorted({"mrcnn", *expected}):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        found[name] = file and str(Path(file).resolve().parent)
+        wanted = Path(sys.prefix, expected.get(name, "")).resolve()
+        if name in expected and not (file and wanted in Path(file).resolve().parents):
+            wrong.append("{} comes from {}, not from {}".format(name, found[name] or "nowhere", wanted))
+    if wrong:
+        raise CheckFailed("; ".join(wrong))
+    return ", ".join("{} from {}".format(*item) for item in found.items() if item[1])
+
+
+def check_pip(tolerated: list) -> str:
+    """Run `pip check`, which complains of distributions that do not fit together, one a line."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "check"]
+    run = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, universal_newlines=True
+    )
+    if run.returncode == 0:
+        return "no complaints"
+    complaints = [line for line in run.stdout.splitlines() if line.strip()]
+    known = [line for line in complaints if any(fnmatch.fnmatchcase(line, text + "*") for text in tolerated)]
+    if len(known) < len(complaints) or not complaints:
+        new = [line for line in complaints if line not in known]
+        raise CheckFailed("; ".join(new) or "exit code {}".format(run.returncode))
+    return "tolerated: " + "; ".join(known)
+
+
+# The report
+
+
+@contextlib.contextmanager
+def quiet():
+    """Hold back what libraries print; say the end of it if they fail."""
+    held = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(held), contextlib.redirect_stderr(held):
+            yield
+    except Exception:
+        for line in held.getvalue().splitlines()[-10:]:
+            say("      | " + line)
+        raise
+
+
+def now() -> str:
+    """The time in UTC, as ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+class Report:
+    """What is found out, kept on disk from the first moment on."""
+
+    def __init__(self, path: Path, **data):
+        self.path = path
+        self.data = dict(
+            data, ok=False, reason="did not finish", started=now(), finished=None, host=platform.node(),
+            python=platform.python_version(), prefix=sys.prefix, checks=[], warnings=[], seconds={},
+        )  # fmt: skip
+        self.save()
+
+    def check(self, name: str, function, *arguments, required: bool = True):
+        """Run one check. Returns what it returns, or None if it failed, which only counts if it is `required`."""
+        started, result = time.time(), None
+        self.data["reason"] = "did not finish: {}".format(name)
+        self.save()
+        entry = {"name": name, "ok": True, "detail": ""}
+        try:
+            with quiet():
+                result = function(*arguments)
+            entry["detail"] = result if isinstance(result, str) else ""
+        except CheckFailed as error:
+            entry.update(ok=False, detail=str(error))
+        except Exception as error:  # whatever a broken environment comes up with
+            entry.update(ok=False, detail="{}: {}".format(type(error).__name__, error), trace=traceback.format_exc())
+            say("      | " + entry["trace"].rstrip().replace("\n", "\n      | "))
+        self.data["seconds"][name] = round(time.time() - started, 2)
+        if required or entry["ok"]:
+            self.data["checks"].append(entry)
+        else:
+            self.data["warnings"].append("{}: {}".format(name, entry["detail"]))
+        word = "ok" if entry["ok"] else "FAIL" if required else "warn"
+        say("{:<5} {}{}".format(word, name, ": " + entry["detail"] if entry["detail"] else ""))
+        self.save()
+        return result
+
+    def failed(self) -> list:
+        """The names of the checks that failed."""
+        return [entry["name"] for entry in self.data["checks"] if not entry["ok"]]
+
+    def finish(self) -> bool:
+        """Judge, and write the last version."""
+        failed = self.failed()
+        self.data.update(ok=not failed, finished=now(), reason="failed: " + ", ".join(failed) if failed else "")
+        self.save()
+        return not failed
+
+    def save(self) -> None:
+        """Replace the file in one step, so that nobody ever reads half of it."""
+        # In kB on Linux.
+        self.data["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        part = self.path.with_name("." + self.path.name)
+        part.write_text(json.dumps(self.data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        part.replace(self.path)
+
+
+def prove(report: Report, expected: dict, output: Path, steps: int, seed: int) -> None:
+    """All checks, in order. Those that cannot run because another failed are left out."""
+    data = report.data
+    imports, versions, locations = (data.setdefault(key, {}) for key in ("import_seconds", "versions", "locations"))
+    report.check("imports", check_imports, expected.get("imports", []), imports)
+    report.check("versions", check_versions, expected.get("versions", {}), versions)
+    report.check("pip", check_pip, expected.get("tolerated", []))
+    if steps and "imports" not in report.failed():
+        # On the folder that is known to be writable; weights are 3 MB.
+        with tempfile.TemporaryDirectory(prefix=".verify-", dir=str(output)) as folder:
+            prove_training(report, expected, folder, steps, seed)
+    report.check("locations", check_locations, expected.get("locations", {}), locations)
+
+
+def prove_training(report: Report, expected: dict, folder: str, steps: int, seed: int) -> None:
+    """Train, detect with what was learnt, and draw it."""
+    data = report.data
+    images = report.check("images", proof.make_images, seed)
+    if not images:
+        return
+    training, held_out = images
+    report.check("mini_masks", proof.check_mini_masks, held_out, required=expected.get("mini_masks", False))
+    weights = report.check("training", proof.train, training, steps, seed, folder, data)
+    if expected.get("gpus"):
+        report.check("gpus", proof.check_gpus, expected["gpus"], data.get("devices", []))
+    if not weights:
+        return
+    report.check("losses", proof.check_losses, data["training"]["losses"])
+    results = report.check("detection", proof.detect, held_out, weights, seed, data)
+    if results is not None:
+        report.check("found", proof.check_detections, data["detections"], len(proof.NAMES[1:]) * len(results))
+        picture = report.path.with_name("detection.png")
+        report.check("picture", proof.draw, held_out, results, data["detections"], picture)
+
+
+def count(text: str) -> int:
+    """A number, zero or more."""
+    if int(text) < 0:
+        raise ValueError(text)
+    return int(text)
+
+
+def terminated(*_) -> None:
+    """End in good order when a batch system or a time limit ends us."""
+    raise SystemExit("terminated")
+
+
+def main(arguments=None) -> int:
+    """The command. Returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--expect", type=Path, required=True, help="what is expected, as JSON")
+    parser.add_argument("--output", type=Path, required=True, help="the folder for report.json and detection.png")
+    parser.add_argument(
+        "--steps", type=count, default=proof.STEPS, help="training steps; 0: no training (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=count, default=1, help="of images and weights (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    output = options.output.absolute()
+    warnings.simplefilter("ignore")
+    try:
+        expected = read_expectations(options.expect)
+        output.mkdir(parents=True, exist_ok=True)
+        report = Report(output / "report.json", steps=options.steps, seed=options.seed)
+        # An old picture would pass for the new one.
+        with contextlib.suppress(FileNotFoundError):
+            (output / "detection.png").unlink()
+    except (UsageError, OSError) as error:
+        parser.error(str(error))
+
+    # Before the first import of numpy: on a shared node, a library would start a thread for every core it sees.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(len(os.sched_getaffinity(0)))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, terminated)
+    started = time.time()
+    prove(report, expected, output, options.steps, options.seed)
+    ok = report.finish()
+    say("{} in {:.0f} s, {} MB; see {}".format(
+        "all is well" if ok else report.data["reason"], time.time() - started, report.data["peak_rss_mb"], output,
+    ))  # fmt: skip
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
