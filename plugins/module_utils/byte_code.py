@@ -65,7 +65,7 @@ def _compiled(record: Record, prefix: Prefix) -> Iterator[tuple[Path, Path]]:
 
 
 def remove_distribution(info: Path, prefix: Path) -> None:
-    """Removes what pip has installed: its dist-info folder, the files in its RECORD inside the prefix, their byte code."""
+    """Removes a dist-info folder, the files in its RECORD as far as they are inside the prefix, and their byte code."""
     for file in PathDistribution(info).files or []:
         path = Path(os.path.normpath(info.parent / file))
         if not path.is_relative_to(prefix):

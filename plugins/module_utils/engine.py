@@ -1,6 +1,6 @@
 # Copyright: crophpc.maskrcnn contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The engine that solves and links conda packages, behind three calls: solve, read a lock, install a lock.
+"""The engine that solves and links conda packages, behind four calls: solve, read a lock, fetch and install it.
 
 A solution is always passed on as a lock file, so there is one way to install.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -23,8 +24,13 @@ HINTS = {
     "unsatisfiable": "Loosen one of the specs named above, or add a channel that has the missing package.",
     "channel": "Check the channel's name and this machine's way to it; where there is none, name a mirror's channel "
     "(a folder or URL) in channels.",
+    "package": "If the channel was changed since its repodata was written, index it anew; if a proxy or a disk spoils "
+    "files, run again; if a package is no longer there, set update, or make a new lock.",
     "offline": "Run once without offline, or point channels at a mirror.",
-    "lock": "Make a new lock on a machine of this platform.",
+    "lock": "Make it with write_lock, or with pixi, on a machine of this platform.",
+    "missing": "The role conda_engine makes the engine; name the Python of its venv in engine_python.",
+    "space": "Free some, or choose a prefix and a package_cache on another filesystem; then run again.",
+    "input": "",
     "engine": "",
 }
 
@@ -37,7 +43,6 @@ class EngineError(Exception):
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(f"{message}\n{HINTS[kind]}".strip())
-        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -104,17 +109,35 @@ class Engine:
         )
         return self._wanted(answer)
 
-    def read_lock(self, lock: Path) -> list[Wanted]:
-        """What a lock asks for on this platform. Raises EngineError."""
-        return self._wanted(self._call("read_lock", lock=str(lock)))
+    def read_lock(self, lock: Path, name: Path) -> list[Wanted]:
+        """What a lock asks for on this platform; ``name`` is what messages call it. Raises EngineError."""
+        return self._wanted(self._call("read_lock", lock=str(lock), name=str(name)))
 
-    def install(self, lock: Path, prefix: Path, *, specs: list[str], reinstall: list[str], ignored: list[str]) -> None:
-        """Makes the prefix what the lock says. Raises EngineError."""
+    def fetch(self, lock: Path, prefix: Path, scratch: Path, *, names: list[str], verify: bool) -> None:
+        """Brings packages of a lock into the package cache, whole, without touching the prefix. Raises EngineError.
+
+        ``scratch`` is a folder to be made and removed beside the cache; with ``verify`` every cached file is read.
+        """
+        self._call(
+            "fetch",
+            lock=str(lock),
+            prefix=str(prefix),
+            scratch=str(scratch),
+            names=names,
+            verify=verify,
+            package_cache=str(self.package_cache),
+        )
+
+    def install(
+        self, lock: Path, prefix: Path, *, specs: list[str], names: list[str], reinstall: list[str], ignored: list[str]
+    ) -> None:
+        """Makes the prefix what the lock says, for which ``names`` have to be linked. Raises EngineError."""
         self._call(
             "install",
             lock=str(lock),
             prefix=str(prefix),
             specs=specs,
+            names=names,
             reinstall=reinstall,
             ignored=ignored,
             package_cache=str(self.package_cache),
@@ -149,9 +172,18 @@ class Engine:
             )
             # The answer decides, not the exit status: a crash after it was written is harmless.
             if not answer.exists():
-                tail = "\n".join(process.stderr.strip().splitlines()[-5:])
-                raise EngineError("engine", f"the engine ended with status {process.returncode}, no answer.\n{tail}")
+                raise EngineError("engine", _died(self.python, process.returncode, process.stderr))
             result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         if "error" in result:
             raise EngineError(**result["error"])
         return result
+
+
+def _died(python: Path, status: int, errors: str) -> str:
+    """How an engine ended that gave no answer, in words."""
+    tail = "\n".join(errors.strip().splitlines()[-5:])
+    if status >= 0:
+        return f"the engine {python} ended with status {status} and gave no answer.\n{tail}"
+    name = signal.Signals(-status).name
+    memory = " (as the kernel does when memory is short)" if name == "SIGKILL" else ""
+    return f"the engine {python} was ended by {name}{memory} and gave no answer; run again.\n{tail}"

@@ -11,14 +11,18 @@ to a file and the process leaves with ``os._exit``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 # What conda means by the channel name "defaults" on Linux.
 DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
@@ -40,6 +44,8 @@ def channel_urls(channels: Iterable[str]) -> list[str]:
     """The channels as py-rattler takes them: names, URLs, or ``file://`` URLs for absolute paths."""
     urls: list[str] = []
     for channel in channels:
+        if not re.fullmatch(r"[^\s.~]\S*", channel):
+            raise WorkerError("channel", f"channel {channel!r} is neither a name nor a URL nor an absolute path")
         if channel == "defaults":
             urls.extend(DEFAULTS)
         else:
@@ -65,18 +71,34 @@ def virtual_packages(overrides: dict[str, str]) -> list[Any]:
     from rattler.package import BuildString  # noqa: PLC0415
 
     found = [package.into_generic() for package in VirtualPackage.detect()]
-    kept = [package for package in found if package.name.normalized not in overrides]
-    return kept + [
-        GenericVirtualPackage(PackageName(name), Version(version), BuildString("0"))
-        for name, version in overrides.items()
-        if version
-    ]
+    packages = [package for package in found if package.name.normalized not in overrides]
+    for name, version in overrides.items():
+        if version:
+            try:
+                packages.append(GenericVirtualPackage(PackageName(name), Version(version), BuildString("0")))
+            except Exception as error:  # py-rattler has one class for each part
+                raise WorkerError("input", f"virtual_packages: {name}: {version!r}: {error}") from error
+    return packages
+
+
+def newest(text: str | None) -> datetime | None:
+    """The moment after which packages are ignored; a day alone counts to its end, in UTC so that all machines agree."""
+    if not text:
+        return None
+    try:
+        # Python 3.10 does not read the Z.
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise WorkerError("input", f"exclude_newer: {text!r} is not a day or time in ISO 8601") from error
+    if len(text) <= len("2023-12-31"):
+        moment += timedelta(days=1)
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)  # noqa: UP017 - Python 3.10 has no UTC
 
 
 async def solve(request: Request, log: Log) -> Answer:
     """Solves ``specs`` against ``channels`` and writes the solution as a lock file."""
     import rattler  # noqa: PLC0415
-    from rattler.exceptions import GatewayError, InvalidMatchSpecError, SolverError  # noqa: PLC0415
+    from rattler.exceptions import GatewayError, InvalidMatchSpecError, ParseSubdirError, SolverError  # noqa: PLC0415
     from rattler.repo_data.gateway import SourceConfig  # noqa: PLC0415
 
     specs = []
@@ -86,7 +108,8 @@ async def solve(request: Request, log: Log) -> Answer:
         except InvalidMatchSpecError as error:
             raise WorkerError("spec", f"{spec!r} is not a conda match spec: {error}") from error
     channels = channel_urls(request["channels"])
-    newest = request["exclude_newer"]
+    check_channels(channels)
+    machine = virtual_packages(request["virtual_packages"])
     log(f"solving {', '.join(request['specs'])} from {', '.join(channels)}")
     gateway = rattler.Gateway(
         cache_dir=request["repodata_cache"],
@@ -99,24 +122,45 @@ async def solve(request: Request, log: Log) -> Answer:
             gateway=gateway,
             platforms=[request["platform"], "noarch"],
             locked_packages=installed(request["prefix"]) if request["keep_versions"] else None,
-            virtual_packages=virtual_packages(request["virtual_packages"]),
+            virtual_packages=machine,
             channel_priority=getattr(rattler.ChannelPriority, request["channel_priority"].capitalize()),
-            exclude_newer=datetime.fromisoformat(newest).astimezone(UTC) if newest else None,
+            exclude_newer=newest(request["exclude_newer"]),
         )
     except SolverError as error:
-        raise WorkerError("unsatisfiable", str(error).strip()) from error
+        asked = f"{', '.join(request['specs'])} from {', '.join(channels)} for {request['platform']}"
+        words = f"{asked} cannot be had together: {str(error).strip()}"
+        if "__" in words:
+            words += f"\nAssumed of the machine (virtual_packages): {', '.join(f'{p.name.normalized}={p.version}' for p in machine)}."
+        raise WorkerError("unsatisfiable", words) from error
     except GatewayError as error:
-        raise WorkerError("channel", str(error).strip()) from error
+        words = str(error).strip()
+        unread = [url for url in channels if rattler.Channel(url).base_url.rstrip("/") in words]
+        kind = "offline" if request["offline"] else "channel"
+        raise WorkerError(kind, f"cannot read channel {' or '.join(unread or channels)}: {words}") from error
+    except ParseSubdirError as error:
+        raise WorkerError("input", f"platform: {error}") from error
     write_lock(Path(request["lock"]), channels, request["platform"], records)
     return {"packages": [describe(record) for record in records]}
 
 
+def check_channels(urls: list[str]) -> None:
+    """Raises WorkerError for a folder that is no channel, of which py-rattler says only that a file is missing."""
+    for url in urls:
+        folder = Path(unquote(url.removeprefix("file://")))
+        if url.startswith("file://") and not any(folder.glob("*/repodata.json*")):
+            there = "has no repodata.json in its subfolders" if folder.is_dir() else "does not exist"
+            raise WorkerError("channel", f"channel {folder} {there}")
+
+
 def installed(prefix: str) -> list[Any]:
-    """The records of an env; none where there is no env yet."""
+    """The records of an env, as far as they can be read; none where there is no env yet."""
     import rattler  # noqa: PLC0415
 
-    meta = Path(prefix, "conda-meta")
-    return [rattler.PrefixRecord.from_path(path) for path in sorted(meta.glob("*.json"))]
+    records = []
+    for path in sorted(Path(prefix, "conda-meta").glob("[!.]*.json")):
+        with contextlib.suppress(Exception):  # of a damaged one py-rattler raises several
+            records.append(rattler.PrefixRecord.from_path(path))
+    return records
 
 
 def write_lock(path: Path, channels: list[str], platform: str, records: list[Any]) -> None:
@@ -131,27 +175,33 @@ def write_lock(path: Path, channels: list[str], platform: str, records: list[Any
     lock.to_path(path)
 
 
-def locked_records(path: str, platform: str) -> list[Any]:
-    """The conda packages of a lock file for one platform."""
+def locked_records(path: str, platform: str, name: str = "") -> list[Any]:
+    """The conda packages of a lock file for one platform; ``name`` is what messages call it, if not its path."""
     from rattler.lock import LockFile  # noqa: PLC0415
 
     try:
         lock = LockFile.from_path(Path(path))
     except Exception as error:  # py-rattler raises several, none of them documented
-        raise WorkerError("lock", f"not a lock file in the pixi.lock format: {str(error).strip()}") from error
+        raise WorkerError(
+            "lock", f"{name or path} is not a lock file in the pixi.lock format: {str(error).strip()}"
+        ) from error
     environment = lock.environment("default")
     platforms = {p.name: p for p in lock.platforms()}
     records = None
     if environment and platform in platforms:
         records = environment.conda_repodata_records_for_platform(platforms[platform])
     if not records:
-        raise WorkerError("lock", f"the lock has no packages for {platform}, only for {', '.join(sorted(platforms))}")
+        others = ", ".join(sorted(platforms.keys() - {platform}))
+        raise WorkerError(
+            "lock", f"{name or path} has no conda packages for {platform}" + (f", only for {others}" if others else "")
+        )
     return list(records)
 
 
 async def read_lock(request: Request, log: Log) -> Answer:
     """What a lock file asks for."""
-    return {"packages": [describe(record) for record in locked_records(request["lock"], request["platform"])]}
+    records = locked_records(request["lock"], request["platform"], request["name"])
+    return {"packages": [describe(record) for record in records]}
 
 
 class Reporter:
@@ -203,33 +253,80 @@ async def missing_offline(cache: Any, records: list[Any]) -> list[str]:
     return [r.file_name for r in records if not r.url.startswith("file:") and not index.contains_record(r)]
 
 
+async def link(request: Request, log: Log, records: list[Any], prefix: str, *, verify: bool, **options: Any) -> None:
+    """Downloads and links what is in ``names``; with ``verify`` every cached file of these packages is read first.
+
+    Raises WorkerError.
+    """
+    import rattler  # noqa: PLC0415
+    from rattler.exceptions import InstallerError  # noqa: PLC0415
+    from rattler.package_cache import PackageCache, ValidationMode  # noqa: PLC0415
+
+    folder = request["package_cache"]
+    mode = ValidationMode.full() if verify else ValidationMode.fast()
+    cache = PackageCache.new_layered([folder], validation_mode=mode)
+    needed = [r for r in records if r.name.normalized in request["names"]]
+    if request["offline"] and (missing := await missing_offline(cache, needed)):
+        raise WorkerError("offline", f"not in the package cache {folder}: {', '.join(missing)}")
+    try:
+        await rattler.install(records, prefix, package_cache=cache, reporter=Reporter(log), **options)
+    except InstallerError as error:
+        words = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(error).strip())
+        log(f"failed: {words}")
+        unfetched = re.match(r"failed to fetch (\S+)", words)
+        if "os error 28" in words or "os error 122" in words:  # disk full, quota used up
+            raise WorkerError("space", words) from error
+        if unfetched:
+            url = next((r.url for r in records if r.file_name == unfetched[1]), unfetched[1])
+            cause = words.rpartition("Caused by: ")[2]
+            raise WorkerError("package", f"cannot get {url} as the channel's repodata describes it: {cause}") from error
+        raise WorkerError("engine", words) from error
+
+
+async def fetch(request: Request, log: Log) -> Answer:
+    """Brings the packages in ``names`` into the cache.
+
+    ``install`` removes old packages while it still downloads new ones; what cannot be had must fail before that.
+    py-rattler fills its cache only on the way to a prefix, so they are linked into one to be thrown away.
+    """
+    # With the env's Python, for which ``noarch`` packages are linked; no more than its record is looked at.
+    names = {*request["names"], "python"}
+    records = [r for r in locked_records(request["lock"], request["platform"]) if r.name.normalized in names]
+    scratch = Path(request["scratch"])
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        (scratch / "conda-meta").mkdir(parents=True)
+        if "python" not in request["names"]:
+            for record in Path(request["prefix"], "conda-meta").glob("python-[0-9]*.json"):
+                shutil.copy(record, scratch / "conda-meta")
+        await link(request, log, records, str(scratch), verify=request["verify"])
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return {}
+
+
 async def install(request: Request, log: Log) -> Answer:
     """Makes the packages of an env those of a lock; packages named in ``ignored`` are left alone."""
     import rattler  # noqa: PLC0415
-    from rattler.package_cache import PackageCache, ValidationMode  # noqa: PLC0415
 
     records = locked_records(request["lock"], request["platform"])
-    # A repair reads every cached file: a file that was damaged in place in a hard-linked env is damaged there too.
-    mode = ValidationMode.full() if request["reinstall"] else ValidationMode.fast()
-    cache = PackageCache.new_layered([request["package_cache"]], validation_mode=mode)
-    wanted = [r for r in records if r.name.normalized not in request["ignored"]]
-    if request["offline"] and (missing := await missing_offline(cache, wanted)):
-        raise WorkerError("offline", f"not in the package cache {request['package_cache']}: {', '.join(missing)}")
-    await rattler.install(
-        wanted,
+    await link(
+        request,
+        log,
+        [r for r in records if r.name.normalized not in request["ignored"]],
         request["prefix"],
+        # A file that was damaged in place in a hard-linked env is damaged in the cache too.
+        verify=bool(request["reinstall"]),
         reinstall_packages=set(request["reinstall"]),
         ignored_packages=set(request["ignored"]),
-        package_cache=cache,
         # A bug of 0.28.0: it wants the inner objects here.
         requested_specs=[rattler.MatchSpec(spec)._match_spec for spec in request["specs"]],
-        reporter=Reporter(log),
     )
     log("linked")
     return {}
 
 
-COMMANDS = {"solve": solve, "read_lock": read_lock, "install": install}
+COMMANDS = {"solve": solve, "read_lock": read_lock, "fetch": fetch, "install": install}
 
 
 def run(request: Request, log: Log) -> Answer:
@@ -241,6 +338,8 @@ def run(request: Request, log: Log) -> Answer:
         return asyncio.run(COMMANDS[request["command"]](request, log))
     except WorkerError as error:
         return {"error": {"kind": error.kind, "message": str(error)}}
+    except ImportError as error:
+        return {"error": {"kind": "missing", "message": f"{sys.executable} has no usable py-rattler: {error}"}}
     except Exception as error:  # whatever it is, the module has to hear of it
         log(f"failed: {error!r}")
         return {"error": {"kind": "engine", "message": f"{type(error).__name__}: {str(error).strip()}"}}

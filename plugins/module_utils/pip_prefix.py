@@ -64,13 +64,17 @@ class Surveyor:
     wanted: list[Wanted]
     on_drift: OnDrift
     verify_files: VerifyFiles
+    conda_packages: frozenset[str] = frozenset()
+    """What conda is about to bring to an env that is not there yet, as a preview needs to know."""
 
     def survey(self, site: SitePackages | None) -> Survey:
         """Without a site there is nothing yet, and everything is to be installed."""
         survey = Survey()
         for wanted in self.wanted:
             if site is None:
-                self._install(survey, wanted)
+                # conda-forge calls some projects NAME-base, and only that is what they need.
+                if not self.conda_packages & {wanted.name, f"{wanted.name}-base"}:
+                    self._install(survey, wanted)
             elif wanted.name in site.conda:
                 _leave_to_conda(survey, wanted, site)
             else:
@@ -230,6 +234,16 @@ class Pip:
             places.append("the package index")
         return ", ".join(places) or "nowhere: no_index is set and find_links is empty"
 
+    def _git_config(self) -> Path:
+        """The machine's git settings, and leave to read repositories of others on it, as a mirror's are.
+
+        git asks for that leave because a repository of somebody else's could make it run programs; those it needs to
+        be read are not among them.
+        """
+        file = self.tmpdir / "gitconfig"
+        file.write_text("[include]\n\tpath = /etc/gitconfig\n[safe]\n\tdirectory = *\n", encoding="utf-8")
+        return file
+
     def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))}
         return {
@@ -244,6 +258,7 @@ class Pip:
             "TMPDIR": str(self.tmpdir),
             "LC_ALL": "C.UTF-8",
             "GIT_TERMINAL_PROMPT": "0",
+            "GIT_CONFIG_SYSTEM": str(self._git_config()),
         }
 
 

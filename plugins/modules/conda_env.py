@@ -222,11 +222,12 @@ log:
 
 import hashlib
 import json
+import os
 import re
 import resource
 import shutil
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,12 +237,17 @@ from ansible_collections.crophpc.maskrcnn.plugins.module_utils.engine import Eng
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.path_checks import (
     PathError,
     check_prefix,
+    check_root,
     check_space,
     check_writable,
 )
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.plan import Package, Plan
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix import SOLUTION, Prefix, Stamp
-from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix_lock import PrefixLockError, prefix_lock
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix_lock import (
+    LOCK_NAME,
+    PrefixLockError,
+    prefix_lock,
+)
 
 
 class CondaEnv:
@@ -263,39 +269,66 @@ class CondaEnv:
         """Makes the env what is wanted; in check mode only says how."""
         self.check_input()
         if self.module.check_mode:
-            return self.result(*self.plan())
-        made = not self.prefix.is_env
+            plan, kept, wanted = self.plan()
+            result = self.result(plan, kept, wanted)
+            result["changed"] |= self.write_lock() | self.list_env(True)
+            return result
+        new_folders = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         with ExitStack() as stack:
-            self.prefix.meta.mkdir(parents=True, exist_ok=True)
-            self.engine.lock_fd = stack.enter_context(prefix_lock(self.path, timeout=self.params["lock_timeout"]))
+            made = self.lock(stack)
             self.prefix = Prefix(self.path)  # read again: another run may just have finished
             try:
                 return self.bring_about()
-            except (EngineError, PathError):
-                if made and not Prefix(self.path).records:
-                    shutil.rmtree(self.path)  # nothing was linked: leave no trace
+            except (EngineError, PathError, OSError):
+                if made:  # leave no trace; what was downloaded is in the cache
+                    self.remove_contents()
+                    for folder in new_folders:
+                        with suppress(OSError):
+                            folder.rmdir()
                 raise
 
     def check_input(self) -> None:
         """Raises PathError or EngineError for what can be seen to be wrong before anything is done."""
         check_prefix(self.path)
-        check_writable(self.path)
-        check_writable(self.cache)
+        for folder in (self.path, self.cache):
+            check_writable(folder)
         python = Path(self.params["engine_python"])
-        if not python.is_file():
-            raise EngineError("engine", f"there is no engine at {python}; the role conda_engine makes it")
+        if not (python.is_file() and os.access(python, os.X_OK)):
+            raise EngineError("missing", f"there is no engine at {python}")
+        if self.params["specs"] is not None and not self.params["specs"]:
+            raise EngineError("spec", "specs is an empty list; to remove an env, say state: absent")
         for spec in self.params["specs"] or []:
             if not re.match(r"[\w.*:/-]", spec) or spec.startswith("-"):
-                raise EngineError("spec", f"{spec!r} is not a conda match spec")
+                raise EngineError("spec", f"{spec!r} in specs is not a conda match spec")
         lock = self.params["lock"]
         if lock and not Path(lock).is_file():
             raise EngineError("lock", f"there is no lock {lock}")
+        if self.params["write_lock"]:
+            target = Path(self.params["write_lock"])
+            if not target.parent.is_dir() or target.is_dir():
+                raise EngineError("input", f"write_lock {target} is not a file in a folder that exists")
+            check_writable(target.parent)
         self.engine = Engine(
             python, self.workdir, self.cache / "pkgs", offline=self.params["offline"], platform=self.params["platform"]
         )
-        if self.params["log"] and not self.module.check_mode:
-            self.engine.log = Path(self.params["log"])
-            self.engine.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.params["log"]:
+            log = Path(self.params["log"])
+            check_writable(log.parent)
+            if not self.module.check_mode:
+                self.engine.log = log
+                log.parent.mkdir(parents=True, exist_ok=True)
+
+    def lock(self, stack: ExitStack) -> bool:
+        """Locks the prefix until ``stack`` ends; whether there was no env in it before."""
+        while True:
+            made = not self.prefix.is_env
+            self.prefix.meta.mkdir(parents=True, exist_ok=True)
+            fd = stack.enter_context(prefix_lock(self.path, timeout=self.params["lock_timeout"]))
+            # Whoever had it before may have removed the whole prefix, and with it the file that was waited for.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), (self.prefix.meta / LOCK_NAME).stat()):
+                    self.engine.lock_fd = fd
+                    return made
 
     def bring_about(self) -> dict[str, Any]:
         """Plans and carries the plan out, with the prefix locked."""
@@ -303,20 +336,22 @@ class CondaEnv:
         stamp = self.prefix.stamp()
         names = {w.package.name: f"{w.package.version} {w.package.build}" for w in wanted}
         done = Stamp(self.key, True, names, sorted(names))
-        if plan or self.prefix.broken:
-            self.check_space(plan, wanted)
-            self.prefix.write_stamp(Stamp(self.key, False, names, sorted({*stamp.owned, *names})))
-            started = time.monotonic()
-            self.link(plan, kept)
-            self.times["link_seconds"] = round(time.monotonic() - started, 2)
-            self.check_outcome(wanted, kept)
         result = self.result(plan, kept, wanted)
-        if stamp != done:
-            self.prefix.write_stamp(done)
-        if self.solution.exists():
-            shutil.copyfile(self.solution, self.prefix.meta / SOLUTION)
-        result["changed"] |= self.write_lock() | registry.add(self.path)
-        return result
+        if self.has_work(plan):
+            started = time.monotonic()
+            self.check_space(plan, wanted)
+            self.fetch(plan)
+            self.record(Stamp(self.key, False, names, sorted({*stamp.owned, *names})))
+            self.link(plan, kept, wanted)
+            self.check_outcome(wanted, kept)
+            self.times["link_seconds"] = round(time.monotonic() - started, 2)
+        self.record(done)
+        result["changed"] |= self.write_lock() | self.list_env(True)
+        return result | self.times | {"peak_mb": _peak_mb()}
+
+    def has_work(self, plan: Plan) -> bool:
+        """Whether anything is to be linked, or a run that was killed after it had linked all is to be finished."""
+        return bool(plan or self.prefix.broken or _unfinished(self.prefix.stamp()))
 
     @property
     def key(self) -> str:
@@ -329,19 +364,23 @@ class CondaEnv:
 
     @property
     def options(self) -> SolveOptions:
-        return SolveOptions(**{name: self.params[name] for name in vars(SolveOptions([]))})
+        options = {name: self.params[name] for name in vars(SolveOptions([]))}
+        # 12.7 without quotes is a number in YAML.
+        options["virtual_packages"] = {
+            name: "" if version is None else str(version) for name, version in options["virtual_packages"].items()
+        }
+        return SolveOptions(**options)
 
     def wanted(self) -> list[Wanted]:
         """The packages that are to be there, from the lock, from the last run's own solution, or from the solver."""
         started = time.monotonic()
-        stamp = self.prefix.stamp()
         stored = self.prefix.meta / SOLUTION
         if self.params["lock"]:
             shutil.copyfile(self.params["lock"], self.solution)
-        elif stamp.key == self.key and stored.is_file() and not self.params["update"]:
+        elif self.prefix.stamp().key == self.key and stored.is_file() and not self.params["update"]:
             shutil.copyfile(stored, self.solution)
         if self.solution.exists():
-            wanted = self.engine.read_lock(self.solution)
+            wanted = self.engine.read_lock(self.solution, self.params["lock"] or stored)
         else:
             repodata = self.cache / "repodata"
             if self.module.check_mode and not self.params["offline"]:
@@ -352,7 +391,7 @@ class CondaEnv:
                 self.path,
                 self.solution,
                 repodata_cache=repodata,
-                keep_versions=not (self.params["update"] or self.prefix.broken),
+                keep_versions=not self.params["update"],
             )
         self.times["solve_seconds"] = round(time.monotonic() - started, 2)
         return wanted
@@ -361,104 +400,160 @@ class CondaEnv:
         """The plan, what is not as wanted but to be kept (name to reason), and what is wanted."""
         stamp = self.prefix.stamp()
         before = self.prefix.packages
-        if stamp.finished and stamp.key == self.key and not self.params["update"] and self.untouched(stamp):
-            damage = self.prefix.damage(self.params["verify_files"])
-            if not damage and not self.params["write_lock"]:
-                return (
-                    Plan(before, before),
-                    {},
-                    [Wanted(p, "", None, 0) for n, p in before.items() if n in stamp.packages],
-                )
+        if self.untouched(stamp):
+            return Plan(before, before), {}, [Wanted(p, "", None, 0) for n, p in before.items() if n in stamp.packages]
         wanted = self.wanted()
-        after = {w.package.name: w.package for w in wanted}
+        wanted_packages = {w.package.name: w.package for w in wanted}
+        after = dict(wanted_packages)
         if not self.params["prune"]:
             after |= {name: p for name, p in before.items() if name not in after and name not in stamp.owned}
         # Of an unfinished env nothing is trusted.
-        unfinished = bool(stamp.key) and not stamp.finished
-        verify = "size" if unfinished and self.params["verify_files"] == "none" else self.params["verify_files"]
-        damage = {n: words for n, words in self.prefix.damage(verify).items() if before[n] == after.get(n)}
+        verify = self.params["verify_files"]
+        if _unfinished(stamp) and verify == "none":
+            verify = "size"
+        damage = {n: words for n, words in self.prefix.damage(verify).items() if before[n] == wanted_packages.get(n)}
         plan = Plan(before, after, damage)
         kept: dict[str, str] = {}
-        if self.params["on_drift"] == "keep" and stamp.finished and stamp.key == self.key:
-            kept = self.keep_drift(plan)
+        if self.params["on_drift"] == "keep" and stamp.finished:
+            kept = self.keep_drift(plan, stamp)
         return plan, kept, wanted
 
     def untouched(self, stamp: Stamp) -> bool:
-        """Whether every package is there in the version and build that the last run left."""
+        """Whether everything is as the last run, which was asked for the same, has left it."""
+        if not stamp.finished or stamp.key != self.key or self.params["update"] or self.prefix.broken:
+            return False
         have = {name: f"{p.version} {p.build}" for name, p in self.prefix.packages.items()}
         extra = have.keys() - stamp.packages.keys()
-        return (
-            stamp.packages.items() <= have.items() and not (extra and self.params["prune"]) and not self.prefix.broken
-        )
+        if not stamp.packages.items() <= have.items() or (extra and self.params["prune"]):
+            return False
+        if self.params["write_lock"] and not (self.prefix.meta / SOLUTION).is_file():
+            return False
+        # What is wrong with packages that users have added is theirs to mend.
+        return not self.prefix.damage(self.params["verify_files"]).keys() & stamp.packages.keys()
 
-    @staticmethod
-    def keep_drift(plan: Plan) -> dict[str, str]:
+    def keep_drift(self, plan: Plan, stamp: Stamp) -> dict[str, str]:
         """Takes what users have done since the last run out of the plan and returns it: name to what was done."""
         kept = dict(plan.repaired)
-        kept |= {b.name: f"{b} is there instead of {a}" for b, a in plan.changed}
-        kept |= {p.name: "removed" for p in plan.installed}
+        if stamp.key == self.key:
+            # Drift is a difference from what the last run left. Where the wish itself differs, it is an update.
+            same = {n for n, p in plan.after.items() if stamp.packages.get(n) == f"{p.version} {p.build}"}
+            kept |= {b.name: f"{b} is there instead of {a}" for b, a in plan.changed if b.name in same}
+            kept |= {p.name: "removed" for p in plan.installed if p.name in same}
         plan.repaired = {}
-        plan.after = dict(plan.before)
+        left = {name: package for name, package in plan.before.items() if name in kept}
+        plan.after = {name: package for name, package in plan.after.items() if name not in kept} | left
         return kept
 
     def check_space(self, plan: Plan, wanted: list[Wanted]) -> None:
-        linked = {p.name for p in plan.installed} | {after.name for _before, after in plan.changed} | {*plan.repaired}
-        sizes = {w: w.size for w in wanted if w.package.name in linked}
+        sizes = {w: w.size for w in wanted if w.package.name in _linked(plan)}
         absent = [w for w in sizes if not (self.engine.package_cache / _folder(w.package)).is_dir()]
         check_space(self.path, self.engine.package_cache, sum(w.size for w in absent), sum(sizes.values()))
 
-    def link(self, plan: Plan, kept: dict[str, str]) -> None:
+    def fetch(self, plan: Plan) -> None:
+        """Downloads what an env with packages in it is to get, before any of those are touched."""
+        if self.prefix.records and _linked(plan):
+            scratch = self.cache / f"fetch-{hashlib.sha256(bytes(self.path)).hexdigest()[:16]}"
+            self.engine.fetch(
+                self.solution, self.path, scratch, names=sorted(_linked(plan)), verify=bool(plan.repaired)
+            )
+
+    def link(self, plan: Plan, kept: dict[str, str], wanted: list[Wanted]) -> None:
         """Lets the engine carry out the plan and compiles what it linked."""
         for path in self.prefix.broken:
             path.unlink()
+        for package in (*plan.removed, *(before for before, _after in plan.changed)):
+            self.clear(package.name)
         for name in plan.repaired:
-            if name in self.prefix.replaced_by_pip:
-                byte_code.remove_distribution(self.prefix.replaced_by_pip[name], self.path)
-        extra = plan.after.keys() - {w.package.name for w in self.engine.read_lock(self.solution)}
+            self.clear(name)
+            for file in self.prefix.records[name].files:
+                with suppress(OSError):  # an empty folder in a file's place; of others the engine says that it cannot
+                    (self.path / file).rmdir()
+        extra = plan.after.keys() - {w.package.name for w in wanted}
+        self.install(sorted(_linked(plan)), sorted(plan.repaired), sorted(extra | kept.keys()))
+        # A package cache that was damaged itself gives damaged files; a second time it is looked at more closely.
+        damaged = sorted(self.damage(wanted, kept))
+        if damaged:
+            self.install(damaged, damaged, sorted(extra | kept.keys()))
+        self.prefix.share_records()
+        byte_code.compile_packages(self.prefix)
+
+    def clear(self, name: str) -> None:
+        """Removes what no record of conda's lists: byte code, and what pip has put in the package's place."""
+        byte_code.remove_compiled(self.prefix.records[name], self.prefix)
+        if name in self.prefix.replaced_by_pip:
+            byte_code.remove_distribution(self.prefix.replaced_by_pip[name], self.path)
+
+    def install(self, names: list[str], reinstall: list[str], ignored: list[str]) -> None:
         self.engine.install(
             self.solution,
             self.path,
             specs=self.params["specs"] or [],
-            reinstall=sorted(plan.repaired),
-            ignored=sorted(extra | kept.keys()),
+            names=names,
+            reinstall=reinstall,
+            ignored=ignored,
         )
         self.prefix = Prefix(self.path)
-        self.prefix.share_records()
-        byte_code.compile_packages(self.prefix)
+
+    def damage(self, wanted: list[Wanted], kept: dict[str, str]) -> dict[str, str]:
+        """What is wrong with the files of wanted packages, at least by their size."""
+        names = {w.package.name for w in wanted} - kept.keys()
+        damage = self.prefix.damage("sha256" if self.params["verify_files"] == "sha256" else "size")
+        return {name: words for name, words in damage.items() if name in names}
 
     def check_outcome(self, wanted: list[Wanted], kept: dict[str, str]) -> None:
         """Raises EngineError if the env is not what it should be."""
         have = self.prefix.packages
         wrong = [str(w.package) for w in wanted if w.package.name not in kept and have.get(w.package.name) != w.package]
-        wrong += [f"{n} ({words})" for n, words in self.prefix.damage("size").items() if n not in kept]
+        wrong += [f"{name} ({words})" for name, words in self.damage(wanted, kept).items()]
         if wrong:
             raise EngineError("engine", f"after linking, {self.path} still lacks: {', '.join(wrong)}; run again")
 
+    def record(self, stamp: Stamp) -> None:
+        """Writes the stamp and the solution that it is about; it never stands beside the solution of another one."""
+        stored = self.prefix.meta / SOLUTION
+        new = self.solution.read_bytes() if self.solution.exists() else None
+        same = new is None or (stored.is_file() and stored.read_bytes() == new)
+        if not same:
+            stored.unlink(missing_ok=True)
+        if self.prefix.stamp() != stamp:
+            self.prefix.write_stamp(stamp)
+        if not same:
+            _write(stored, new or b"")
+
     def write_lock(self) -> bool:
-        """Writes the solution where the user wants it; whether that changed the file."""
+        """Writes the solution where the user wants it; whether that is a change. In check mode nothing is written."""
         if not self.params["write_lock"]:
             return False
         target = Path(self.params["write_lock"])
-        content = (self.prefix.meta / SOLUTION).read_bytes()
+        solution = self.solution if self.solution.exists() else self.prefix.meta / SOLUTION
+        content = solution.read_bytes()
         if target.is_file() and target.read_bytes() == content:
             return False
-        part = target.with_name(f".{target.name}.part")
-        part.write_bytes(content)
-        part.replace(target)
+        if not self.module.check_mode:
+            _write(target, content)
         return True
+
+    def list_env(self, listed: bool) -> bool:
+        """Puts the env on the list that conda reads, or takes it off; whether that is a change. No reason to fail."""
+        try:
+            return registry.update(self.path, listed, check=self.module.check_mode)
+        except OSError as error:
+            self.module.warn(
+                f"{registry.file()} cannot be changed ({error.strerror}): `conda env list` is not up to date"
+            )
+            return False
 
     def result(self, plan: Plan, kept: dict[str, str], wanted: list[Wanted]) -> dict[str, Any]:
         extra = sorted(plan.after.keys() - {w.package.name for w in wanted} - kept.keys())
         for name, words in sorted(kept.items()):
             self.module.warn(f"{self.path}: {name} is kept as it is: {words}")
-        memory = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         result: dict[str, Any] = {
-            "changed": bool(plan),
+            "changed": self.has_work(plan),
             "prefix": str(self.path),
             "plan": plan.result(),
             "extra": extra,
             "packages": len(plan.after),
-            "peak_mb": sum(memory) // 1024,
+            "peak_mb": _peak_mb(),
             "diff": plan.diff(str(self.path)),
             **self.times,
         }
@@ -472,36 +567,69 @@ class CondaEnv:
 
     def absent(self) -> dict[str, Any]:
         """Removes the env; what marks it as one goes last, so that a killed removal can be finished."""
-        before = self.prefix.packages
-        plan = Plan(before, {})
-        result = {"changed": False, "prefix": str(self.path), "plan": plan.result(), "diff": plan.diff(str(self.path))}
+        plan = Plan(self.prefix.packages, {})
+        changed = False
         if self.path.is_symlink() or self.path.exists():
             check_prefix(self.path)
-            if not self.prefix.is_env:
-                return result | {"changed": self.remove_empty()}
+            check_root(self.path)
             check_writable(self.path)
-            result["changed"] = True
+            changed = True
             if not self.module.check_mode:
-                with prefix_lock(self.path, timeout=self.params["lock_timeout"]):
-                    self.remove_tree()
-        if not self.module.check_mode:
-            result["changed"] |= registry.remove(self.path)
-        return result
+                self.remove()
+        changed |= self.list_env(False)
+        return {"changed": changed, "prefix": str(self.path), "plan": plan.result(), "diff": plan.diff(str(self.path))}
 
-    def remove_empty(self) -> bool:
-        if not self.module.check_mode:
+    def remove(self) -> None:
+        """Removes the prefix, with it locked if there is an env in it."""
+        if self.prefix.is_env:
+            with prefix_lock(self.path, timeout=self.params["lock_timeout"]), suppress(FileNotFoundError):
+                # A removal that is killed is to be taken for an env that was half made, not for a whole one.
+                stamp = self.prefix.stamp()
+                stamp.key, stamp.finished = stamp.key or "removed", False
+                with suppress(OSError):  # the disk may be full
+                    self.prefix.write_stamp(stamp)
+                self.remove_contents()
+        else:
+            with suppress(FileNotFoundError):
+                self.prefix.meta.rmdir()
+        with suppress(FileNotFoundError):
             self.path.rmdir()
-        return True
 
-    def remove_tree(self) -> None:
-        for entry in self.path.iterdir():
-            if entry == self.prefix.meta:
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-        shutil.rmtree(self.path)
+    def remove_contents(self) -> None:
+        """Empties the prefix, the locked file last of all files."""
+        last = self.prefix.meta / LOCK_NAME
+        for folder, spared in ((self.path, self.prefix.meta), (self.prefix.meta, last)):
+            for entry in folder.iterdir():
+                if entry == spared:
+                    continue
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+        last.unlink(missing_ok=True)
+        with suppress(OSError):  # another run may have begun anew at this very moment
+            self.prefix.meta.rmdir()
+
+
+def _linked(plan: Plan) -> set[str]:
+    """The names of all packages that are to be linked."""
+    return {p.name for p in plan.installed} | {after.name for _before, after in plan.changed} | {*plan.repaired}
+
+
+def _unfinished(stamp: Stamp) -> bool:
+    return bool(stamp.key) and not stamp.finished
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file in one rename."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def _peak_mb() -> int:
+    """The largest memory of this process and of any of its children so far, in MB."""
+    return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
 
 
 def _folder(package: Package) -> str:

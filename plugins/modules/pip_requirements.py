@@ -89,6 +89,13 @@ options:
     type: str
     choices: [none, size, sha256]
     default: size
+  conda_packages:
+    description:
+      - The names of the conda packages that the env is going to have.
+      - Only check mode looks at them, and only if the env is not there yet, to tell what will be left to conda.
+    type: list
+    elements: str
+    default: []
   lock_timeout:
     description:
       - How many seconds to wait for another run that is changing the same env.
@@ -100,7 +107,7 @@ requirements:
 notes:
   - Run it as the owner of the env. It refuses to start, as root, the Python of another user's env.
   - In check mode an env that does not exist yet, or has no Python yet, counts as empty. What conda is going to bring
-    is not known then, so packages that would be left to conda are shown as installed.
+    is not known then, unless O(conda_packages) says so.
 attributes:
   check_mode:
     support: full
@@ -257,6 +264,7 @@ ARGUMENTS = {
     "no_index": {"type": "bool", "default": False},
     "on_drift": {"type": "str", "choices": ["repair", "keep"], "default": "repair"},
     "verify_files": {"type": "str", "choices": ["none", "size", "sha256"], "default": "size"},
+    "conda_packages": {"type": "list", "elements": "str", "default": []},
     "lock_timeout": {"type": "int", "default": 600},
 }
 
@@ -292,7 +300,12 @@ class PipRequirements:
         links = parse_find_links(self.params["find_links"])
         return PipPrefix(
             prefix,
-            Surveyor(self._wanted(), self.params["on_drift"], self.params["verify_files"]),
+            Surveyor(
+                self._wanted(),
+                self.params["on_drift"],
+                self.params["verify_files"],
+                frozenset(self.params["conda_packages"]),
+            ),
             Pip(prefix, Path(self.module.tmpdir), links, self.params["no_index"]),
         )
 

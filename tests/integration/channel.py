@@ -39,7 +39,7 @@ class Channel:
         self.repodata: dict[str, dict[str, Any]] = {}
         (path / "noarch").mkdir(parents=True)
         (path / "linux-64").mkdir()
-        (path / "noarch" / "repodata.json").write_text(json.dumps(_repodata("noarch", {})))
+        self.write()
 
     def add(
         self,
@@ -49,29 +49,37 @@ class Channel:
         depends: list[str] | None = None,
         files: dict[str, bytes] | None = None,
         timestamp: int = 1_600_000_000_000,
+        noarch: str | None = None,
+        index: bool = True,
     ) -> Path:
-        """Adds a package; without ``files`` it has a command and a file that name its version."""
+        """Adds a package; without ``files`` it has a command and a file that name its version.
+
+        Those who add many write the repodata once, with ``index=False`` and ``write()``.
+        """
         if files is None:
             files = {
                 f"bin/{name}": f"#!/bin/sh\necho {name} {version}\n".encode(),
                 f"share/{name}/about.txt": f"{name} {version}\n".encode(),
                 f"share/{name}/prefix.txt": f"{name} lives in {PLACEHOLDER}\n".encode(),
             }
-        index = {
+        subdir = "noarch" if noarch else "linux-64"
+        about = {
             "name": name,
             "version": version,
             "build": "0",
             "build_number": 0,
             "depends": depends or [],
-            "subdir": "linux-64",
+            "subdir": subdir,
             "timestamp": timestamp,
         }
+        if noarch:
+            about["noarch"] = noarch
         info = {
-            "info/index.json": json.dumps(index).encode(),
+            "info/index.json": json.dumps(about).encode(),
             "info/paths.json": json.dumps(package_json(files)).encode(),
             "info/files": "".join(f"{file}\n" for file in sorted(files)).encode(),
         }
-        archive = self.path / "linux-64" / f"{name}-{version}-0.tar.bz2"
+        archive = self.path / subdir / f"{name}-{version}-0.tar.bz2"
         with tarfile.open(archive, "w:bz2", compresslevel=1) as tar:
             for file, content in (info | files).items():
                 member = tarfile.TarInfo(file)
@@ -81,14 +89,18 @@ class Channel:
                 tar.addfile(member, io.BytesIO(content))
         content = archive.read_bytes()
         sums = {"sha256": hashlib.sha256(content).hexdigest(), "md5": hashlib.md5(content).hexdigest()}  # noqa: S324
-        self.repodata[archive.name] = index | sums | {"size": len(content)}
-        self.write()
+        self.repodata[archive.name] = about | sums | {"size": len(content)}
+        if index:
+            self.write()
         return archive
 
     def write(self) -> None:
         """Writes the repodata, from ``self.repodata``."""
-        (self.path / "linux-64" / "repodata.json").write_text(json.dumps(_repodata("linux-64", self.repodata)))
-
-
-def _repodata(subdir: str, packages: dict[str, Any]) -> dict[str, Any]:
-    return {"info": {"subdir": subdir}, "packages": packages, "packages.conda": {}, "repodata_version": 1}
+        for subdir in ("linux-64", "noarch"):
+            data = {
+                "info": {"subdir": subdir},
+                "packages": {name: about for name, about in self.repodata.items() if about["subdir"] == subdir},
+                "packages.conda": {},
+                "repodata_version": 1,
+            }
+            (self.path / subdir / "repodata.json").write_text(json.dumps(data))

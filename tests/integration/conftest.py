@@ -4,25 +4,19 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from channel import Channel
+from running import Runner, Server
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = "ansible_collections.crophpc.maskrcnn.plugins.modules"
-
-Result = dict[str, Any]
 
 
 @pytest.fixture(scope="session")
@@ -50,90 +44,9 @@ def engine(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     uv = [sys.executable, "-m", "uv", "--quiet"]
     requirements = ROOT / "roles" / "conda_engine" / "files" / "requirements.txt"
     subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, venv], check=True)
-    subprocess.run(
-        [*uv, "pip", "install", "--python", python, "--require-hashes", "--no-index"]
-        + ["--find-links", mirror / "wheels", "--requirement", requirements],
-        check=True,
-    )
+    options = ["--require-hashes", "--no-index", "--find-links", mirror / "wheels", "--requirement", requirements]
+    subprocess.run([*uv, "pip", "install", "--python", python, *options], check=True)
     return python
-
-
-class Runner:
-    """Runs a module as Ansible does, but without Ansible's own start-up: arguments on standard input.
-
-    ``prefix``, ``cache`` and ``home`` are folders of the test; keyword arguments are the module's options.
-    """
-
-    def __init__(self, folder: Path, collections: Path, engine: Path) -> None:
-        self.home = folder / "home"
-        self.home.mkdir()
-        self.prefix = folder / "envs" / "plots"
-        self.log = folder / "engine.log"
-        self.environ = os.environ | {"HOME": str(self.home), "PYTHONPATH": str(collections), "LC_ALL": "C.UTF-8"}
-        self.tmp = folder / "ansible-tmp"
-        self.tmp.mkdir()
-        self.defaults: dict[str, Any] = {
-            "prefix": str(self.prefix),
-            "engine_python": str(engine),
-            "package_cache": str(folder / "cache"),
-        }
-
-    @property
-    def cache(self) -> Path:
-        return Path(self.defaults["package_cache"])
-
-    @property
-    def listed(self) -> list[str]:
-        """The envs that conda finds."""
-        file = self.home / ".conda" / "environments.txt"
-        return file.read_text().splitlines() if file.is_file() else []
-
-    def start(self, *, check: bool = False, module: str = "conda_env", **options: Any) -> subprocess.Popen[str]:
-        """Starts the module in a process group of its own."""
-        defaults = self.defaults if module == "conda_env" else {"prefix": self.defaults["prefix"]}
-        arguments = {k: str(v) if isinstance(v, Path) else v for k, v in (defaults | options).items()}
-        arguments |= {"_ansible_check_mode": check, "_ansible_remote_tmp": str(self.tmp)}
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"{MODULES}.{module}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environ,
-            start_new_session=True,
-        )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
-        process.stdin.close()
-        process.stdin = None
-        return process
-
-    @staticmethod
-    def finish(process: subprocess.Popen[str]) -> Result:
-        """Waits for a module and returns what it returns, failed or not."""
-        output, errors = process.communicate(timeout=120)
-        lines = [line for line in output.splitlines() if line.startswith("{")]
-        assert lines, f"the module gave no result:\n{output}{errors}"
-        result: Result = json.loads(lines[-1])
-        return result
-
-    def __call__(self, *, check: bool = False, **options: Any) -> Result:
-        """Runs the module, which has to succeed."""
-        result = self.finish(self.start(check=check, **options))
-        assert not result.get("failed"), result["msg"]
-        return result
-
-    def fails(self, *, check: bool = False, **options: Any) -> str:
-        """Runs the module, which has to fail, with a message and no traceback; returns the message."""
-        result = self.finish(self.start(check=check, **options))
-        assert result.get("failed"), f"it should have failed: {result}"
-        message: str = result["msg"]
-        assert "Traceback" not in message
-        assert "exception" not in result
-        return message
-
-    def info(self, **options: Any) -> Result:
-        return self(module="conda_env_info", **options)
 
 
 @pytest.fixture
@@ -205,25 +118,6 @@ def small_disk(tmp_path: Path) -> Any:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class Server:
-    """A channel over HTTP, on this machine."""
-
-    def __init__(self, folder: Path) -> None:
-        handler = functools.partial(QuietHandler, directory=str(folder))
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that http.server gives it
-        pass
-
-
 @pytest.fixture
 def serve() -> Iterator[Callable[[Path], Server]]:
     """Serves a folder over HTTP: ``serve(folder).url``."""
@@ -236,21 +130,3 @@ def serve() -> Iterator[Callable[[Path], Server]]:
     yield start
     for server in servers:
         server.stop()
-
-
-def versions(prefix: Path) -> dict[str, str]:
-    """What conda would list."""
-    found = [json.loads(path.read_text()) for path in (prefix / "conda-meta").glob("*.json")]
-    return {record["name"]: record["version"] for record in found}
-
-
-def stand_in(folder: Path, run: Runner, name: str, commands: str) -> tuple[Path, Path]:
-    """A stand-in for the engine's Python: a shell script around the real one ($REAL).
-
-    Returns it and the file $CALLS, for those that record what they are asked.
-    """
-    calls = folder / f"{name}.calls"
-    script = folder / f"stand-in-engine-that-{name}"
-    script.write_text(f"#!/bin/bash\nREAL={run.defaults['engine_python']}\nCALLS={calls}\n{commands}\n")
-    script.chmod(0o755)
-    return script, calls

@@ -317,6 +317,7 @@ def main(arguments=None) -> int:
     # Before the first import of numpy: on a shared node, a library would start a thread for every core it sees.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(len(os.sched_getaffinity(0)))
+    os.environ["MPLBACKEND"] = "Agg"  # needs no display
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, terminated)

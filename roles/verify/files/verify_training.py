@@ -43,7 +43,7 @@ def say(line: str) -> None:
 
 
 def scene(rng):
-    """A leaf and a flower on soil: uint8 [SIDE, SIDE, 3]; their masks, bool [SIDE, SIDE, 2]; their class ids, int32 [2].
+    """A leaf and a flower on soil: uint8 [SIDE, SIDE, 3]; masks, bool [SIDE, SIDE, 2]; class ids, int32 [2].
 
     Each shape fills only about half of its box, so that a box is not taken for a mask.
     """
@@ -172,6 +172,7 @@ def configuration():
         ROI_POSITIVE_RATIO = 0.5
         MASK_POOL_SIZE = 7
         MASK_SHAPE = (14, 14)
+        GRADIENT_CLIP_NORM = 2.0  # the learning rate is high
         USE_MINI_MASK = False  # looked at by check_mini_masks
         MAX_GT_INSTANCES = DETECTION_MAX_INSTANCES = 8
         DETECTION_MIN_CONFIDENCE = 0.5
@@ -317,11 +318,8 @@ def check_mini_masks(scenes) -> str:
 def draw(scenes, results: list, detections: list, path: Path) -> str:
     """Draw truth (left) and detection (right) of every scene, two scenes in a row."""
     import keras
-    import matplotlib
-    import tensorflow as tf
-
-    matplotlib.use("Agg")  # needs no display
     import matplotlib.pyplot as plt
+    import tensorflow as tf
 
     rows = -(-len(results) // 2)
     figure, axes = plt.subplots(rows, 4, figsize=(14, 3.75 * rows + 1), squeeze=False)
@@ -333,7 +331,9 @@ def draw(scenes, results: list, detections: list, path: Path) -> str:
         show(truth, scenes.load_image(image_id), masks, class_ids, [NAMES[n] for n in class_ids])
         labels = ["{} {:.0%}".format(NAMES[n], score) for n, score in zip(result["class_ids"], result["scores"])]
         show(found, scenes.load_image(image_id), result["masks"], result["class_ids"], labels)
-        ious = ["{:.0%}".format(entry["iou"]) for entry in detections if entry["image"] == image_id]
+        entries = [entry for entry in detections if entry["image"] == image_id]
+        entries.sort(key=lambda entry: entry["box"][1])  # from left to right, as the eye goes
+        ious = ["{:.0%}".format(entry["iou"]) for entry in entries]
         truth.set_title("image {}: truth".format(number + 1), fontsize=12)
         found.set_title("detected" + (", overlap " + " and ".join(ious) if ious else ": nothing"), fontsize=12)
     figure.suptitle(
