@@ -128,9 +128,10 @@ async def solve(request: Request, log: Log) -> Answer:
         )
     except SolverError as error:
         asked = f"{', '.join(request['specs'])} from {', '.join(channels)} for {request['platform']}"
-        words = f"{asked} cannot be had together: {str(error).strip()}"
+        words = f"{asked} cannot be had: {str(error).strip().removeprefix('Cannot solve the request because of: ')}"
         if "__" in words:
-            words += f"\nAssumed of the machine (virtual_packages): {', '.join(f'{p.name.normalized}={p.version}' for p in machine)}."
+            assumed = ", ".join(f"{package.name.normalized}={package.version}" for package in machine)
+            words += f"\nAssumed of the machine (virtual_packages): {assumed}."
         raise WorkerError("unsatisfiable", words) from error
     except GatewayError as error:
         words = str(error).strip()

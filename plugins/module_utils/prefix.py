@@ -77,27 +77,32 @@ def _file_problem(prefix: Path, entry: dict[str, Any], verify: str) -> str:
     """``missing``, ``changed`` or nothing, for one entry of a record's ``paths_data``."""
     if entry.get("path_type") in ("pyc_file", "directory") or entry["_path"].endswith(".pyc"):
         return ""  # byte code is Python's own to renew
-    path = f"{prefix}/{entry['_path']}"
+    path = f"{prefix}/{entry['_path']}"  # not a Path: there are thousands
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return "missing"
-    if stat.S_ISLNK(found.st_mode) != (entry.get("path_type") == "softlink"):
+    wanted_type = stat.S_IFLNK if entry.get("path_type") == "softlink" else stat.S_IFREG
+    if stat.S_IFMT(found.st_mode) != wanted_type or (
+        stat.S_ISREG(found.st_mode) and _differs(path, found, entry, verify)
+    ):
         return "changed"
-    if not stat.S_ISREG(found.st_mode):
-        return "" if stat.S_ISLNK(found.st_mode) else "changed"
+    return ""
+
+
+def _differs(path: str, found: os.stat_result, entry: dict[str, Any], verify: str) -> bool:
+    """Whether a file has another size or content than its entry says."""
     # Of a file that was rewritten, the size and ``sha256`` may be those before, depending on who linked it.
     rewritten = bool(entry.get("prefix_placeholder"))
     size = entry.get("size_in_bytes")
     if size is not None and not rewritten and found.st_size != size:
-        return "changed"
+        return True
     digest = entry.get("sha256_in_prefix") or (None if rewritten else entry.get("sha256"))
     # Such text files are few and small: reading them stands in for the look at their size.
-    if digest and (verify == "sha256" or (rewritten and entry.get("file_mode") == "text")):
-        with open(path, "rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                return "changed"
-    return ""
+    if not digest or (verify != "sha256" and not (rewritten and entry.get("file_mode") == "text")):
+        return False
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() != digest
 
 
 @dataclass

@@ -336,13 +336,22 @@ def test_package_that_is_gone_from_the_channel(run: Runner, channel: Channel) ->
 
 
 @pytest.mark.parametrize("way", ["folder", "http"])
-def test_package_with_a_changed_byte(run: Runner, channel: Channel, serve: Callable[[Path], Any], way: str) -> None:
+@pytest.mark.parametrize("spoil", ["a changed byte", "another archive"])
+def test_package_that_is_not_what_repodata_says(
+    run: Runner, channel: Channel, serve: Callable[[Path], Any], spoil: str, way: str
+) -> None:
     options = {"channels": [serve(channel.path).url if way == "http" else str(channel.path)]}
     run(specs=["aaa=1"], **options)
     archive = channel.path / "linux-64" / "aaa-2.0-0.tar.bz2"
-    content = bytearray(archive.read_bytes())
-    content[len(content) // 2] ^= 1
-    archive.write_bytes(content)
+    if spoil == "a changed byte":
+        content = bytearray(archive.read_bytes())
+        content[len(content) // 2] ^= 1
+        archive.write_bytes(content)
+    else:
+        repodata = dict(channel.repodata)
+        channel.add("aaa", "2.0", files={"bin/aaa": b"#!/bin/sh\necho something else\n"})
+        channel.repodata = repodata
+        channel.write()
     message = run.fails(specs=["bbb", "aaa=2"], **options)
     assert "aaa-2.0-0" in message
     assert versions(run.prefix)["aaa"] == "1.0"

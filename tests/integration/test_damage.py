@@ -413,6 +413,15 @@ def test_two_at_once(run: Runner, tmp_path: Path) -> None:
     assert run.listed == [str(run.prefix)]
 
 
+def test_two_envs_at_once(run: Runner) -> None:
+    """They share a package cache and the list of envs."""
+    prefixes = [run.prefix.with_name(f"plots{number}") for number in range(3)]
+    processes = [run.start(specs=["bbb"], prefix=prefix) for prefix in prefixes]
+    results = [run.finish(process) for process in processes]
+    assert not any(result.get("failed") for result in results), results
+    assert sorted(run.listed) == [str(prefix) for prefix in prefixes]
+
+
 def test_second_one_begins_anew_when_the_first_has_failed(run: Runner, tmp_path: Path) -> None:
     """The first removes what it began, and with it the lock that the second waits for."""
     first = run.start(specs=["nothere"], engine_python=slow(tmp_path, run))

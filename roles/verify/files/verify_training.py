@@ -299,9 +299,9 @@ def check_detections(detections: list, objects: int) -> str:
 
 
 def check_mini_masks(scenes) -> str:
-    """mrcnn by default trains on masks made smaller. Its PyPI release empties them under scikit-image 0.15 and later.
+    """mrcnn by default trains on masks made smaller. With scikit-image 0.16.2 its PyPI release empties them.
 
-    (`resize` has smoothed before shrinking since then, which a bool mask does not survive.)
+    (There `resize` smooths before it shrinks unless told not to, which a bool mask does not survive.)
     """
     from mrcnn import utils
 
