@@ -11,6 +11,8 @@ ANSIBLE_ARGS ?=
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 COLLECTION := .ansible/collections/ansible_collections/crophpc/maskrcnn
+# The tools without an ending are shell scripts.
+SHELL_SCRIPTS := $(filter-out %.py,$(wildcard tools/*)) .ci/run
 MIRROR_DIR := $(CURDIR)/build/mirror
 
 .DEFAULT_GOAL := help
@@ -23,6 +25,8 @@ site: _site_venv ## the main job: a working Mask R-CNN env for you on this machi
 	@PROFILE=$(PROFILE) tools/site $(ANSIBLE_ARGS)
 
 mirror: _dev_venv ## build the offline mirror, build/mirror (PROFILES=tf1,recipe; MASKRCNN_PYTHON36=)
+	@command -v gcc >/dev/null || tools/apt-install gcc libc6-dev
+	@command -v git >/dev/null || tools/apt-install git
 	@.venv/bin/python tests/fixtures/mirror --output $(MIRROR_DIR) --profiles $(PROFILES)
 
 test: check integration molecule ## everything: checks, units, integration with real packages, the container scenario
@@ -32,10 +36,10 @@ check: _dev_venv units ## lint, types and units: the inner loop
 	@ruff format --check .
 	@mypy
 	@yamllint --strict .
-	@shellcheck tools/docker-engine tools/site tools/test-image tools/venv .ci/run
+	@shellcheck $(SHELL_SCRIPTS)
 	@ansible-lint --offline
 	@python tools/check_roles.py
-	@for profile in tf1 recipe; do python tools/lock_pip.py --check $$profile; done
+	@python tools/lock_pip.py --check
 
 units: _dev_venv ## unit tests
 	@pytest --numprocesses 2 tests/unit

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -248,10 +249,18 @@ class Reporter:
         return 0
 
 
-async def missing_offline(cache: Any, records: list[Any]) -> list[str]:
-    """The packages that would have to come over the network."""
-    index = await cache.index()
-    return [r.file_name for r in records if not r.url.startswith("file:") and not index.contains_record(r)]
+def check_local_archives(records: list[Any]) -> None:
+    """Raises WorkerError for one that is not what repodata or lock say: py-rattler compares those of downloads only."""
+    for record in records:
+        path = Path(unquote(record.url.removeprefix("file://")))
+        if record.url.startswith("file://") and record.sha256 and path.is_file():
+            digest = hashlib.sha256()
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+            if digest.digest() != record.sha256:
+                words = f"{path} has the sha256 {digest.hexdigest()}, and not {record.sha256.hex()} as its channel says"
+                raise WorkerError("package", words)
 
 
 async def link(request: Request, log: Log, records: list[Any], prefix: str, *, verify: bool, **options: Any) -> None:
@@ -266,11 +275,16 @@ async def link(request: Request, log: Log, records: list[Any], prefix: str, *, v
     folder = request["package_cache"]
     mode = ValidationMode.full() if verify else ValidationMode.fast()
     cache = PackageCache.new_layered([folder], validation_mode=mode)
-    needed = [r for r in records if r.name.normalized in request["names"]]
-    if request["offline"] and (missing := await missing_offline(cache, needed)):
+    index = await cache.index()
+    linked = [r for r in records if r.name.normalized in request["names"]]
+    uncached = [r for r in linked if not index.contains_record(r)]
+    missing = [r.file_name for r in uncached if not r.url.startswith("file:")]
+    if missing and request["offline"]:
         raise WorkerError("offline", f"not in the package cache {folder}: {', '.join(missing)}")
+    check_local_archives(linked if verify else uncached)
+    reporter: Any = Reporter(log)
     try:
-        await rattler.install(records, prefix, package_cache=cache, reporter=Reporter(log), **options)
+        await rattler.install(records, prefix, package_cache=cache, reporter=reporter, **options)
     except InstallerError as error:
         words = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(error).strip())
         log(f"failed: {words}")
@@ -350,7 +364,7 @@ def main() -> None:
     """Reads the request, runs it, writes the answer in one rename."""
     request: Request = json.load(sys.stdin)
     with Path(request["log"]).open("a", encoding="utf-8", buffering=1) as stream:
-        answer = run(request, lambda line: print(f"{datetime.now():%H:%M:%S} {line}", file=stream))
+        answer = run(request, lambda line: stream.write(f"{datetime.now():%H:%M:%S} {line}\n"))
     part = Path(request["answer"] + ".part")
     part.write_text(json.dumps(answer), encoding="utf-8")
     part.replace(request["answer"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.plan import Package
@@ -70,7 +71,7 @@ class GitPin:
         return f"git+{self.repo}@{self.commit}{fragment}"
 
 
-Wanted = Pin | GitPin
+Wanted: TypeAlias = "Pin | GitPin"
 
 
 def git_package(name: str, repo: str, commit: str, subdirectory: str) -> Package:

@@ -97,7 +97,7 @@ def _differs(path: str, found: os.stat_result, entry: dict[str, Any], verify: st
     size = entry.get("size_in_bytes")
     if size is not None and not rewritten and found.st_size != size:
         return True
-    digest = entry.get("sha256_in_prefix") or (None if rewritten else entry.get("sha256"))
+    digest: str | None = entry.get("sha256_in_prefix") or (None if rewritten else entry.get("sha256"))
     # Such text files are few and small: reading them stands in for the look at their size.
     if not digest or (verify != "sha256" and not (rewritten and entry.get("file_mode") == "text")):
         return False

@@ -212,9 +212,8 @@ def _python(path: Path, kind: str = "CPython", version: str = "3.6.15", prefix: 
 def test_without_a_python_the_error_says_where_it_looked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in (interpreter.ENV_VAR, "PYENV_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv(interpreter.ENV_VAR, raising=False)
+    monkeypatch.setenv("PYENV_ROOT", f"{tmp_path}/.pyenv")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert cli.main(["--output", str(tmp_path / "mirror")]) == 2
     said = capsys.readouterr().err
@@ -227,6 +226,12 @@ def test_pyenvs_newest_python_is_found(tmp_path: Path) -> None:
     for version in ("3.6.9", "3.6.15", "3.6.2"):
         _python(tmp_path / f"versions/{version}/bin/python3.6", version=version)
     assert interpreter.find(None, {"PYENV_ROOT": str(tmp_path), "PATH": ""}).version == "3.6.15"
+
+
+def test_pyenv_is_found_in_the_accounts_home_where_home_is_another(tmp_path: Path) -> None:
+    _python(tmp_path / "account" / ".pyenv" / "versions" / "3.6.15" / "bin" / "python3.6")
+    env = {"HOME": str(tmp_path / "empty"), "PATH": ""}
+    assert interpreter.find(None, env, account_home=tmp_path / "account").version == "3.6.15"
 
 
 def test_a_python_that_was_asked_for_comes_first(tmp_path: Path) -> None:
