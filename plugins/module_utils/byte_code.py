@@ -74,6 +74,7 @@ def remove_distribution(info: Path, prefix: Path) -> None:
         if path.suffix == ".py":
             for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
                 compiled.unlink()
+            _remove_if_empty(path.parent / "__pycache__")
         _remove_if_empty(path.parent)
     shutil.rmtree(info, ignore_errors=True)
 

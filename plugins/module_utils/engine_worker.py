@@ -45,7 +45,7 @@ def channel_urls(channels: Iterable[str]) -> list[str]:
     """The channels as py-rattler takes them: names, URLs, or ``file://`` URLs for absolute paths."""
     urls: list[str] = []
     for channel in channels:
-        if not re.fullmatch(r"[^\s.~]\S*", channel):
+        if not re.fullmatch(r"/.*|[^\s.~]\S*", channel):
             raise WorkerError("channel", f"channel {channel!r} is neither a name nor a URL nor an absolute path")
         if channel == "defaults":
             urls.extend(DEFAULTS)
@@ -364,7 +364,11 @@ def main() -> None:
     """Reads the request, runs it, writes the answer in one rename."""
     request: Request = json.load(sys.stdin)
     with Path(request["log"]).open("a", encoding="utf-8", buffering=1) as stream:
-        answer = run(request, lambda line: stream.write(f"{datetime.now():%H:%M:%S} {line}\n"))
+
+        def log(line: str) -> None:
+            stream.write(f"{datetime.now():%H:%M:%S} {line}\n")
+
+        answer = run(request, log)
     part = Path(request["answer"] + ".part")
     part.write_text(json.dumps(answer), encoding="utf-8")
     part.replace(request["answer"])

@@ -73,7 +73,7 @@ def _check_writable(path: Path) -> None:
     target = path if path.exists() else existing_parent(path)
     if not target.is_dir():
         raise PathError(f"{target} is not a folder, so {path} cannot be made in it")
-    if not os.access(target, os.W_OK | os.X_OK):
+    if not os.access(target, os.W_OK | os.X_OK, effective_ids=True):
         raise PathError(
             f"{target} is not writable for user {os.geteuid()}, so {path} cannot be made; choose another folder"
         )
