@@ -5,22 +5,14 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import parse_requirements
+from ansible_collections.crophpc.maskrcnn.tools import lock_pip
 
 ROOT = Path(__file__).resolve().parents[2]
-SPEC = importlib.util.spec_from_file_location("lock_pip", ROOT / "tools" / "lock_pip.py")
-assert SPEC
-assert SPEC.loader
-lock_pip = importlib.util.module_from_spec(SPEC)
-sys.modules["lock_pip"] = lock_pip
-SPEC.loader.exec_module(lock_pip)
-
 PROFILE = {
     "python": "3.6.12",
     "conda": {"channels": ["c"], "specs": ["numpy=1.18.5", "ipython=7.16"], "gpu_specs": ["cudnn=7.6.5"]},
