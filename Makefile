@@ -40,6 +40,7 @@ check: _dev_venv units ## lint, types and units: the inner loop
 	@ansible-lint --offline
 	@python tools/check_roles.py
 	@python tools/lock_pip.py --check
+	@tools/sanity
 
 units: _dev_venv ## unit tests
 	@pytest --numprocesses 2 tests/unit

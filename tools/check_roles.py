@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: crophpc.maskrcnn contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Fails when a role's defaults and its argument specs do not say the same.

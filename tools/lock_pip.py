@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: crophpc.maskrcnn contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Compiles a profile's pip lists to complete, hashed requirements: NAME-cpu.txt and NAME-gpu.txt.

@@ -17,6 +17,8 @@ description:
   - The state is read from the environment itself. One whose creation was killed, or whose files were damaged, is
     recognised and finished.
   - Packages that others have added to the environment stay, unless O(prune=true).
+  - Packages are downloaded and compared with their checksums before anything in the environment is touched. A run that
+    fails to create an environment leaves nothing behind but what is in O(package_cache).
 requirements:
   - a Python 3.10 or newer with py-rattler, as the role P(crophpc.maskrcnn.conda_engine#role) makes it (only for
     O(state=present))
@@ -39,7 +41,9 @@ options:
     type: path
     required: true
   state:
-    description: Whether the environment is to be there or not.
+    description:
+      - Whether the environment is to be there or not.
+      - A conda root is not removed while there are environments in its C(envs) folder.
     type: str
     choices: [present, absent]
     default: present
@@ -64,7 +68,7 @@ options:
       - Mutually exclusive with O(specs).
     type: path
   write_lock:
-    description: Write the solution to this file on the target, in the C(pixi.lock) format.
+    description: Write the solution to this file on the target, in the C(pixi.lock) format. Its folder must exist.
     type: path
   update:
     description:
@@ -87,7 +91,8 @@ options:
     type: bool
     default: false
   exclude_newer:
-    description: Ignore packages that are newer than this day or time, in ISO 8601.
+    description: Ignore packages that are newer than this day or time, in ISO 8601. A day counts to its end. Without a
+      time zone it is UTC.
     type: str
   channel_priority:
     description: Whether a package is taken only from the first channel that has it.
@@ -109,13 +114,14 @@ options:
     description:
       - How closely to look for damage in files of installed packages. V(size) finds missing files and changed sizes
         (0.1 s for 15,000 files), V(sha256) reads every file.
+      - After a run that did not end, sizes are compared in any case.
     type: str
     choices: [none, size, sha256]
     default: size
   on_drift:
     description:
       - What to do about packages that somebody has damaged, removed, or replaced by other versions since the last run.
-        V(keep) leaves them and says so.
+        V(keep) leaves them and says so; what O(update) or new O(specs) ask for is done all the same.
     type: str
     choices: [repair, keep]
     default: repair
@@ -275,15 +281,16 @@ class CondaEnv:
             return result
         new_folders = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         with ExitStack() as stack:
-            made = self.lock(stack)
+            empty = self.lock(stack)
             self.prefix = Prefix(self.path)  # read again: another run may just have finished
+            made = empty and not self.prefix.stamp().key
             try:
                 return self.bring_about()
             except (EngineError, PathError, OSError):
                 if made:  # leave no trace; what was downloaded is in the cache
-                    self.remove_contents()
-                    for folder in new_folders:
-                        with suppress(OSError):
+                    with suppress(OSError):
+                        self.remove_contents()
+                        for folder in new_folders:
                             folder.rmdir()
                 raise
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: crophpc.maskrcnn contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
+
 """Installs pinned, hashed requirements into a conda env with the env's own pip."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: pip_requirements
 short_description: Install pinned, hashed requirements into a conda env
-version_added: 1.0.0
+version_added: 0.1.0
 author:
   - crophpc.maskrcnn contributors (@crophpc)
 description:
@@ -115,6 +115,9 @@ attributes:
   diff_mode:
     support: full
     description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
+  idempotent:
+    support: full
+    description: What is there as pinned is not touched, and pip is not started.
 seealso:
   - module: crophpc.maskrcnn.conda_env
   - module: ansible.builtin.pip

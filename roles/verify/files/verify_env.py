@@ -68,7 +68,7 @@ def read_expectations(path: Path) -> dict:
         if key not in EXPECTED_TYPES:
             raise UsageError("{}: unknown key {!r}".format(path, key))
         # A bool is an int to Python, but `"gpus": true` is a mistake.
-        if type(value) is not EXPECTED_TYPES[key]:
+        if not isinstance(value, EXPECTED_TYPES[key]) or isinstance(value, bool) != (EXPECTED_TYPES[key] is bool):
             raise UsageError("{}: {} has to be {}".format(path, key, EXPECTED_TYPES[key].__name__))
         texts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
         if not all(isinstance(text, str) for text in texts):

@@ -305,7 +305,7 @@ def check_mini_masks(scenes) -> str:
     """
     from mrcnn import utils
 
-    masks, _ = scenes.load_mask(scenes.image_ids[0])
+    masks = scenes.load_mask(scenes.image_ids[0])[0]
     boxes = utils.extract_bboxes(masks)
     small = utils.minimize_mask(boxes, masks, (28, 28))
     back = utils.expand_mask(boxes, small, masks.shape)
