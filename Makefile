@@ -58,7 +58,8 @@ pins: _dev_venv ## after a change to a profile: its hashed pip requirements (PRO
 	@python tools/lock_pip.py $(PROFILE)
 
 requirements: _dev_venv ## after a change to requirements*.in: the hashed requirements
-	@for name in requirements requirements-dev roles/conda_engine/files/requirements; do \
+	@for name in requirements requirements-dev roles/conda_engine/files/requirements \
+			tests/integration/playbooks/conda; do \
 		UV_SYSTEM_CERTS=1 uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
 			--custom-compile-command "make requirements" $$name.in --output-file $$name.txt; done
 

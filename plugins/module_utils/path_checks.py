@@ -44,7 +44,8 @@ def _check_prefix(path: Path) -> None:
         raise PathError(f"prefix {path} is a symbolic link; name the folder that it points to")
     if path.exists() and not path.is_dir():
         raise PathError(f"prefix {path} is a file; choose another prefix, or move the file away")
-    if path.is_dir() and not Prefix(path).is_env and not Prefix(path).is_empty:
+    # In this order: another run may be turning an empty folder into an env while we look.
+    if path.is_dir() and not Prefix(path).is_empty and not Prefix(path).is_env:
         raise PathError(
             f"prefix {path} is a folder with files in it but no conda env; it is left alone. "
             "Choose another prefix, or move the files away"

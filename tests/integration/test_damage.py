@@ -498,7 +498,6 @@ def test_disk_that_fills_up_while_linking(
     assert run.info(verify_files="sha256")["damaged"] == {}
 
 
-@pytest.mark.xfail(reason="prefix_lock cannot write its holder's line on a full disk", strict=False)
 def test_full_disk_is_no_reason_not_to_remove(run: Runner, small_disk: Callable[[int], Path]) -> None:
     disk = small_disk(2)
     run.prefix = disk / "env"

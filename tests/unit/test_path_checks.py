@@ -19,6 +19,8 @@ from ansible_collections.crophpc.maskrcnn.plugins.module_utils.path_checks impor
     check_space,
     check_writable,
 )
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix import Prefix
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix_lock import LOCK_NAME
 from hand_made import hand_made_env
 
 NOBODY = 65534
@@ -40,6 +42,20 @@ def test_may_be_an_env(tmp_path: Path, name: str) -> None:
     hand_made_env(tmp_path / "env")
     check_prefix(tmp_path / name)
     check_writable(tmp_path / name)
+
+
+def test_another_run_may_begin_the_env_while_we_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has just made the folders, and makes its lock in them between our two questions."""
+    (tmp_path / "conda-meta").mkdir()
+    before = Prefix.is_env.fget  # type: ignore[attr-defined]
+
+    def is_env(prefix: Prefix) -> bool:
+        answer: bool = before(prefix)
+        (prefix.meta / LOCK_NAME).touch()
+        return answer
+
+    monkeypatch.setattr(Prefix, "is_env", property(is_env))
+    check_prefix(tmp_path)
 
 
 @pytest.mark.parametrize(
