@@ -202,6 +202,13 @@ def test_a_mirror_is_current_until_inputs_or_files_change(tmp_path: Path) -> Non
     assert not manifest.is_current(tmp_path, "inputs")
 
 
+def test_what_a_mirror_serves_already_stays_in_it(tmp_path: Path) -> None:
+    assert cli.served(tmp_path, tmp_path) == set()
+    manifest.write(tmp_path, {"tf1": {}, "given-up": {}}, "inputs")
+    (tmp_path / "tf1.yml").touch()
+    assert cli.served(tmp_path, tmp_path) == {"tf1"}
+
+
 def _python(path: Path, kind: str = "CPython", version: str = "3.6.15", prefix: str = "/opt/pythons/3.6") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\necho '{json.dumps([kind, version, 'x86_64', prefix])}'\n")
