@@ -33,8 +33,8 @@ def comments(text: str) -> dict[str, str]:
     return found
 
 
-def plain(description: str | list[str], choices: list[str] | None) -> str:
-    """A description without Ansible's markup, and with its choices as a comment names them."""
+def plain(description: str | list[str]) -> str:
+    """A description without Ansible's markup."""
     text = " ".join([description] if isinstance(description, str) else description)
     return re.sub(r"\b[A-Z]\(([^()]*(?:\([^()]*\))?[^()]*)\)", r"\1", text)
 
@@ -59,7 +59,7 @@ def check_role(role: Path) -> list[str]:
             wrong.append(f"{name} does not begin with the role's name")
         if option.get("default") != defaults[name]:
             wrong.append(f"{name} is {defaults[name]!r} in the defaults and {option.get('default')!r} in the specs")
-        described = words(plain(option["description"], option.get("choices")))
+        described = words(plain(option["description"]))
         if words(above[name])[: len(described)] != described:
             wrong.append(f"the comment above {name} and its description differ")
     return [f"roles/{role.name}: {line}" for line in sorted(wrong)]

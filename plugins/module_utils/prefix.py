@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import canonical_name
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.plan import Package
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix_lock import LOCK_NAME
 
@@ -119,11 +119,6 @@ class Stamp:
     owned: list[str] = field(default_factory=list)
 
 
-def normalised(name: str) -> str:
-    """A project's name in the form in which names are compared (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 class Prefix:
     """A folder that is, or is to become, a conda env."""
 
@@ -212,10 +207,10 @@ class Prefix:
         for name, record in self.records.items():
             for folder in _dist_infos(record):
                 folders.add(folder)
-                owner[normalised(folder.rpartition("/")[2].partition("-")[0])] = name
+                owner[canonical_name(folder.rpartition("/")[2].partition("-")[0])] = name
         found: dict[str, Path] = {}
         for path in self.site_packages.glob("*.dist-info") if self.site_packages else []:
-            project = normalised(path.name.partition("-")[0])
+            project = canonical_name(path.name.partition("-")[0])
             if project in owner and str(path.relative_to(self.path)) not in folders:
                 found[owner[project]] = path
         return found
