@@ -79,11 +79,11 @@ def _check_writable(path: Path) -> None:
             f"{target} is not writable for user {os.geteuid()}, so {path} cannot be made; choose another folder"
         )
     if os.geteuid() == 0:
-        _check_roots_way(path)
+        check_roots_way(path)
 
 
-def _check_roots_way(path: Path) -> None:
-    """As root, refuses a path on which another user could put a link between our check and our write."""
+def check_roots_way(path: Path) -> None:
+    """Raises PathError for a path on which another user could put a link between root's check and root's write."""
     for folder in [path, *path.parents]:
         try:
             found = folder.stat()

@@ -9,47 +9,41 @@ import tempfile
 from pathlib import Path
 
 
-def file() -> Path:
-    """Where this user's list is."""
-    return Path.home() / ".conda" / "environments.txt"
+def file(home: Path | None = None) -> Path:
+    """Where the list of the user with this home, or of this user, is."""
+    return (home or Path.home()) / ".conda" / "environments.txt"
 
 
-def update(prefix: Path, listed: bool, *, check: bool = False) -> bool:
+def update(prefix: Path, listed: bool, *, check: bool = False, home: Path | None = None) -> bool:
     """Puts the env on the list or takes it off; whether that is a change. With ``check`` nothing is written.
 
     Raises OSError where the list cannot be written.
     """
-    lines = _lines()
-    if (str(prefix) in lines) == listed or not _mine():
+    path = file(home)
+    content = path.read_text(encoding="utf-8") if path.is_file() else ""
+    lines = content.splitlines()
+    if (str(prefix) in lines) == listed or not _is_mine(path.parent.parent):
         return False
     if check:
         return True
     if listed:
         # conda appends as well: no line of another run's is lost.
-        file().parent.mkdir(exist_ok=True)
-        with file().open("a", encoding="utf-8") as stream:
-            stream.write(f"{prefix}\n" if _ends_in_newline() else f"\n{prefix}\n")
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(f"\n{prefix}\n" if content and not content.endswith("\n") else f"{prefix}\n")
     else:
-        _write([line for line in lines if line != str(prefix)])
+        _write(path, [line for line in lines if line != str(prefix)])
     return True
 
 
-def _mine() -> bool:
+def _is_mine(home: Path) -> bool:
     """Whether the home is this user's own: root, with the home of the user who called sudo, leaves their list alone."""
-    return Path.home().stat().st_uid == os.geteuid()
+    return home.stat().st_uid == os.geteuid()
 
 
-def _lines() -> list[str]:
-    return file().read_text(encoding="utf-8").splitlines() if file().is_file() else []
-
-
-def _ends_in_newline() -> bool:
-    return not file().is_file() or file().read_bytes()[-1:] in (b"", b"\n")
-
-
-def _write(lines: list[str]) -> None:
-    mode = file().stat().st_mode & 0o777
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file().parent, delete=False) as stream:
+def _write(path: Path, lines: list[str]) -> None:
+    mode = path.stat().st_mode & 0o777
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
         stream.write("".join(f"{line}\n" for line in lines))
     Path(stream.name).chmod(mode)
-    Path(stream.name).replace(file())
+    Path(stream.name).replace(path)

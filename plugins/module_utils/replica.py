@@ -1,0 +1,275 @@
+# Copyright: crophpc.maskrcnn contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The tree of one replica: built in a folder that its user cannot enter, put in its place in one rename, taken away."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.env_manifest import (
+    BINARY,
+    LINK,
+    MANIFEST,
+    META,
+    SYMLINK,
+    TEXT,
+    Entry,
+    Manifest,
+)
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.folders import Descent, opened, remove, walk
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix_rewrite import rewrite_binary, rewrite_text
+
+# Folders beside the envs: one that is being built, and one whose env has been replaced.
+BUILDING = ".crophpc-new-"
+REPLACED = ".crophpc-old-"
+TREE = "env"  # in either
+
+# What filesystems say that do not link: another one, none that links at all, too many links to one file.
+NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
+_FICLONE = 0x40049409  # ioctl: both files share their blocks until one is changed
+
+
+class NoLinksError(Exception):
+    """Files of the template cannot be linked to this place."""
+
+
+@dataclass
+class Template:
+    """A finished env, its manifest, and what of it has to be read for every replica.
+
+    ``path`` is a folder that only this user can write to; ``manifest_file`` is the manifest as bytes.
+    """
+
+    path: Path
+    manifest: Manifest
+    manifest_file: bytes
+    _rewritten: dict[str, bytes] = field(default_factory=dict)
+
+    def content(self, name: str) -> bytes:
+        """A file that every replica has with another path in it: read once for all of them."""
+        if name not in self._rewritten:
+            self._rewritten[name] = Path(self.path, name).read_bytes()
+        return self._rewritten[name]
+
+
+@dataclass
+class Builder:
+    """Builds the tree of one replica.
+
+    ``prefix`` is where it is going to be; ``owner`` is the uid and gid to give it to, or none if this process is the
+    user's. ``links`` says whether files are to be linked to the template's or copied.
+    """
+
+    template: Template
+    prefix: str
+    owner: tuple[int, int] | None
+    links: bool
+    reflinks: bool = False
+
+    def build(self, stage: int, old_env: int | None = None, kept: Sequence[str] = ()) -> None:
+        """Builds the folder TREE in ``stage``; folders in ``kept`` come from the user's ``old_env``, all else from the
+        template.
+
+        Raises NoLinksError, PrefixTooLongError and OSError.
+        """
+        os.mkdir(TREE, 0o700, dir_fd=stage)
+        times = {folder.path: folder.mtime for folder in self.template.manifest.folders}
+        waiting = set(kept)
+
+        def leave(path: str, fd: int) -> None:
+            if path == META:
+                self.put_manifest(fd)
+            self.give(fd)
+            os.utime(fd, ns=(times[path], times[path]))
+
+        with opened(str(self.template.path)) as source, opened(TREE, stage) as target, ExitStack() as ways:
+            there, here = ways.enter_context(Descent(source)), ways.enter_context(Descent(target, leave))
+            for folder in self.template.manifest.folders:
+                if any(folder.path == k or folder.path.startswith(f"{k}/") for k in kept):
+                    continue
+                to = self.make_folder(here, folder.path)
+                self.fill(there.down(folder.path), to, folder.path, folder.entries)
+                for path in kept:
+                    if old_env is not None and folder.path == path.rpartition("/")[0]:
+                        self.keep(old_env, path, to)
+                        waiting.remove(path)
+        if waiting:
+            raise FileNotFoundError(errno.ENOENT, f"the template has no folder for {', '.join(waiting)}")
+
+    def make_folder(self, here: Descent, path: str) -> int:
+        if path:
+            os.mkdir(path.rpartition("/")[2], 0o700, dir_fd=here.parent(path))
+        fd = here.down(path)
+        os.fchmod(fd, 0o755)
+        return fd
+
+    def give(self, fd: int) -> None:
+        """Gives what this process has just made, and nobody else can reach, to the user."""
+        if self.owner:
+            os.fchown(fd, *self.owner)
+
+    def fill(self, source: int, target: int, path: str, entries: dict[str, Entry]) -> None:
+        """Makes all files of one folder."""
+        for name, entry in entries.items():
+            if entry.kind == LINK and self.links:
+                try:
+                    os.link(name, name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+                except OSError as error:
+                    if error.errno in NO_LINKS:
+                        raise NoLinksError(error.strerror) from error
+                    raise
+            elif entry.kind == SYMLINK:
+                self.symlink(str(entry.extra), target, name)
+            else:
+                rewritten = entry.kind in (TEXT, BINARY)
+                content = self.rewritten(f"{path}/{name}".lstrip("/"), entry) if rewritten else None
+                self.write(source, target, name, content)
+
+    def symlink(self, leads: str, target: int, name: str) -> None:
+        old = self.template.manifest.prefix
+        if leads == old or leads.startswith(f"{old}/"):
+            leads = self.prefix + leads[len(old) :]
+        os.symlink(leads, name, dir_fd=target)
+        if self.owner:
+            os.chown(name, *self.owner, dir_fd=target, follow_symlinks=False)
+
+    def rewritten(self, name: str, entry: Entry) -> bytes:
+        content, old = self.template.content(name), self.template.manifest.prefix
+        if entry.kind == TEXT:
+            return rewrite_text(content, old, self.prefix)
+        return rewrite_binary(content, old, self.prefix, int(entry.extra))
+
+    def write(self, source: int, target: int, name: str, content: bytes | None) -> None:
+        """Makes a file of the user's own, with the template's mode, time and, unless another is given, content."""
+        original = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
+        try:
+            if content is None:
+                self.copy(original, fd)
+            else:
+                _write(fd, content)
+            like = os.fstat(original)
+            os.fchmod(fd, stat.S_IMODE(like.st_mode) | stat.S_IWUSR)
+            self.give(fd)
+            os.utime(fd, ns=(like.st_atime_ns, like.st_mtime_ns))
+        finally:
+            os.close(fd)
+            os.close(original)
+
+    def copy(self, source: int, target: int) -> None:
+        """Copies a file; where the filesystem can, both share their blocks."""
+        try:
+            fcntl.ioctl(target, _FICLONE, source)
+            self.reflinks = True
+        except OSError:
+            with open(source, "rb", closefd=False) as original, open(target, "wb", closefd=False) as copy:
+                shutil.copyfileobj(original, copy)
+
+    def keep(self, old_env: int, path: str, target: int) -> None:
+        """Links a folder of the user's old env into the new one, all the user's files in it.
+
+        It is a copy of the folders only: as long as the old env is in its place, the user can go on in it.
+        """
+        base = path.rpartition("/")[0]
+        with Descent(target) as here:
+            for folder, source in walk(old_env, path):
+                name = folder[len(base) :].lstrip("/")
+                os.mkdir(name.rpartition("/")[2], 0o700, dir_fd=here.parent(name))
+                to = here.down(name)
+                for entry in os.scandir(source):
+                    if entry.is_symlink() or entry.is_file(follow_symlinks=False):
+                        os.link(entry.name, entry.name, src_dir_fd=source, dst_dir_fd=to, follow_symlinks=False)
+                like = os.fstat(source)
+                os.fchmod(to, stat.S_IMODE(like.st_mode))
+                self.give(to)
+
+    def put_manifest(self, meta: int) -> None:
+        """The template's manifest, which in a replica says what it was made from."""
+        if self.links:
+            with opened(str(self.template.path / META)) as source:
+                os.link(MANIFEST, MANIFEST, src_dir_fd=source, dst_dir_fd=meta, follow_symlinks=False)
+        else:
+            fd = os.open(MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=meta)
+            _write(fd, self.template.manifest_file)
+            os.close(fd)
+
+
+def _write(fd: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+# --- the folders beside the envs ---
+
+
+@dataclass
+class Stage:
+    """A folder beside the envs, at first for a tree that is being built.
+
+    ``holds_old`` says that the user's env is in it, which is not to be lost.
+    """
+
+    name: str
+    fd: int
+    holds_old: bool = False
+
+
+@contextmanager
+def staged(envs: int, env_name: str) -> Iterator[Stage]:
+    """A new folder that only this user can enter; removed at the end unless the user's env is in it.
+
+    Raises OSError, also where somebody has put another folder in its place at this very moment.
+    """
+    stage = Stage(f"{BUILDING}{env_name}-{secrets.token_hex(4)}", -1)
+    os.mkdir(stage.name, 0o700, dir_fd=envs)
+    with opened(stage.name, envs) as stage.fd:
+        if not _is_ours(os.fstat(stage.fd)) or any(os.scandir(stage.fd)):
+            raise PermissionError(errno.EPERM, f"somebody has replaced {stage.name}")
+        try:
+            yield stage
+        finally:
+            if not stage.holds_old:
+                remove(TREE, stage.fd)
+                remove_stage(envs, stage)
+
+
+def remove_stage(envs: int, stage: Stage) -> None:
+    """Removes the folder, empty by now, if it is still the one that has its name."""
+    with suppress(OSError):
+        if os.path.samestat(os.stat(stage.name, dir_fd=envs, follow_symlinks=False), os.fstat(stage.fd)):
+            os.rmdir(stage.name, dir_fd=envs)
+
+
+def mark_old(envs: int, stage: Stage, env_name: str) -> None:
+    """Renames the folder before the user's env comes into it: a run that is killed from then on loses nothing."""
+    name = f"{REPLACED}{env_name}-{stage.name[-8:]}"
+    os.rename(stage.name, name, src_dir_fd=envs, dst_dir_fd=envs)
+    stage.name, stage.holds_old = name, True
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Whether nobody else can enter or change a folder."""
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def leftovers(envs: int, env_name: str, keep_seconds: float) -> Iterator[Stage]:
+    """What a killed run has left beside the envs, and replaced envs that are old enough."""
+    for name in sorted(entry.name for entry in os.scandir(envs)):
+        building = name.startswith(f"{BUILDING}{env_name}-")
+        if not building and not name.startswith(f"{REPLACED}{env_name}-"):
+            continue
+        with suppress(FileNotFoundError, NotADirectoryError), opened(name, envs) as fd:
+            found = os.fstat(fd)
+            if _is_ours(found) and (building or time.time() - found.st_mtime >= keep_seconds):
+                yield Stage(name, fd, holds_old=not building)
