@@ -82,7 +82,7 @@ class Builder:
 
         Raises NoLinksError, PrefixTooLongError and OSError.
         """
-        os.mkdir(TREE, 0o700, dir_fd=stage)
+        os.mkdir(TREE, 0o755, dir_fd=stage)
         times = {folder.path: folder.mtime for folder in self.template.manifest.folders}
         waiting = set(kept)
 
@@ -108,10 +108,8 @@ class Builder:
 
     def make_folder(self, here: Descent, path: str) -> int:
         if path:
-            os.mkdir(path.rpartition("/")[2], 0o700, dir_fd=here.parent(path))
-        fd = here.down(path)
-        os.fchmod(fd, 0o755)
-        return fd
+            os.mkdir(path.rpartition("/")[2], 0o755, dir_fd=here.parent(path))
+        return here.down(path)
 
     def give(self, fd: int) -> None:
         """Gives what this process has just made, and nobody else can reach, to the user."""

@@ -59,7 +59,10 @@ class LeftAloneError(Exception):
 
 @dataclass(frozen=True)
 class Wish:
-    """What is wanted for all users; the options of the module env_replicas."""
+    """What is wanted for all users; the options of the module env_replicas.
+
+    ``update`` says that the template is going to be another one than it is.
+    """
 
     users_dir: Path
     name: str
@@ -68,6 +71,7 @@ class Wish:
     kernel_users: frozenset[str]
     home_link: str
     check: bool
+    update: bool = False
 
 
 @dataclass
@@ -179,8 +183,13 @@ class UserReplica:
         if not self.folder.is_dir():
             if not make:
                 return
-            self.folder.mkdir(mode=0o755)
-            os.chown(self.folder, self.account.uid, self.account.gid)
+            try:
+                self.folder.mkdir(mode=0o755)
+                os.chown(self.folder, self.account.uid, self.account.gid)
+            except OSError as error:
+                raise ReplicaError(
+                    f"{self.folder} cannot be made ({error.strerror}); make it, as a folder of {self.user}'s"
+                ) from error
         self.top = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, self.top)
         if os.fstat(self.top).st_uid != self.account.uid:
@@ -285,7 +294,7 @@ class UserReplica:
         """Whether there is something to make; if not, the outcome says why not."""
         if not found:
             return True
-        current = found.manifest.key == template.manifest.key
+        current = found.manifest.key == template.manifest.key and not self.wish.update
         self.outcome.added = user_changes.describe(found.differences)
         if found.differences and self.wish.on_changes == "keep":
             self.outcome.status = "kept"

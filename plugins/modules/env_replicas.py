@@ -35,6 +35,7 @@ options:
     description:
       - The environment to make replicas of, in a place that only the user who runs the module can write to.
       - Everybody is given the right to read it.
+      - Required for O(state=present). For O(state=absent) it keeps other runs with the same template waiting.
     type: path
   users:
     description: The users' names. One that is given twice counts once.
@@ -86,6 +87,11 @@ options:
       none.
     type: str
     default: apps
+  template_will_change:
+    description: For a true plan in check mode, whether the template is going to be changed; users then get an update.
+      Without check mode it means nothing.
+    type: bool
+    default: false
   lock_timeout:
     description: How many seconds to wait for another run on the same template.
     type: int
@@ -193,6 +199,8 @@ class EnvReplicas:
             template = None
             if self.params["state"] == "present":
                 template = self.template(stack)
+            elif self.params["template"] and not self.module.check_mode:
+                self.lock(Prefix(Path(self.params["template"])), stack)
             outcomes = self.all_users(template)
         return self.result(outcomes) | {"seconds": round(time.monotonic() - started, 3)}
 
@@ -217,6 +225,7 @@ class EnvReplicas:
             kernel_users=frozenset(self.params["kernel_users"]),
             home_link=self.params["home_link"],
             check=self.module.check_mode,
+            update=self.params["template_will_change"] and self.module.check_mode,
         )
 
     def check_input(self) -> None:
@@ -226,6 +235,7 @@ class EnvReplicas:
         if not users_dir.is_absolute() or not users_dir.is_dir():
             raise PathError(f"users_dir {users_dir} is not a folder; make it, owned by root, or correct the path")
         if os.geteuid() == 0:
+            check_roots_way(users_dir)
             check_roots_way(users_dir.resolve())
         for folder in self.params["own"]:
             if not folder or folder.startswith("/") or {"", ".", ".."} & set(folder.split("/")):
@@ -249,10 +259,15 @@ class EnvReplicas:
         if not check:
             if not prefix.is_env:
                 raise TemplateError(f"there is no environment in {path}; make it with conda_env")
-            stack.enter_context(prefix_lock(path, timeout=self.params["lock_timeout"]))
+            self.lock(prefix, stack)
         if not prefix.stamp().finished and not check:
             raise TemplateError(f"the environment in {path} is not finished; make it with conda_env first")
         return Template(path, *self.manifest(prefix))
+
+    def lock(self, prefix: Prefix, stack: ExitStack) -> None:
+        """Locks a template until ``stack`` ends: one run at a time gives and takes its replicas."""
+        if prefix.is_env:
+            stack.enter_context(prefix_lock(prefix.path, timeout=self.params["lock_timeout"]))
 
     def manifest(self, prefix: Prefix) -> tuple[Manifest, bytes]:
         """What is in the template now, and the file that says so, written anew where it said something else."""
@@ -345,6 +360,7 @@ def main() -> None:
             "keep_old_days": {"type": "float", "default": 15},
             "kernel_users": {"type": "list", "elements": "str", "default": []},
             "home_link": {"type": "str", "default": "apps"},
+            "template_will_change": {"type": "bool", "default": False},
             "lock_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
