@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -40,7 +42,34 @@ def fake_pip(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "path" / "pip" / "__main__.py").write_text(
         "print('imgaug 0.4.0 requires opencv-python, which is not installed.')\nraise SystemExit(1)\n"
     )
-    return {"PYTHONPATH": str(tmp_path / "path"), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {
+        "PYTHONPATH": str(tmp_path / "path"),
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path / "home"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+@pytest.fixture
+def tensorflow(fake_pip: dict[str, str]) -> dict[str, str]:
+    """The same variables, with a stand-in for TensorFlow: what BUILT_FOR and GPUS say, and no computing."""
+    package = Path(fake_pip["PYTHONPATH"]) / "tensorflow"
+    (package / "python" / "client").mkdir(parents=True)
+    for folder in (package, package / "python", package / "python" / "client"):
+        (folder / "__init__.py").touch()
+    (package / "__init__.py").write_text(
+        "import os\nfrom types import SimpleNamespace as Thing\n"
+        "ConfigProto = lambda **threads: Thing(gpu_options=Thing(), **threads)\n"
+        "test = Thing(is_built_with_cuda=lambda: os.environ['BUILT_FOR'] == 'gpu')\n"
+    )
+    (package / "python" / "client" / "device_lib.py").write_text(
+        "import os\nfrom types import SimpleNamespace as Thing\n"
+        "def list_local_devices(config):\n"
+        "    kinds = ['CPU'] + ['GPU'] * int(os.environ['GPUS'])\n"
+        "    assert config.gpu_options.allow_growth\n"
+        "    return [Thing(name=k, device_type=k, physical_device_desc='a ' + k) for k in kinds]\n"
+    )
+    return fake_pip
 
 
 def run(tmp_path: Path, environ: dict[str, str], expected: Any, *options: str) -> tuple[int, str, dict[str, Any]]:
@@ -73,7 +102,7 @@ def test_what_is_as_expected_passes(tmp_path: Path, fake_pip: dict[str, str]) ->
     assert code == 0, said
     assert "ok    imports: 2 in" in said
     assert report["ok"] and report["reason"] == "" and report["finished"] >= report["started"]
-    assert checks(report) == {"imports": True, "versions": True, "pip": True, "locations": True}
+    assert checks(report) == dict.fromkeys(["imports", "versions", "pip", "user_site", "locations"], True)
     assert report["versions"] == {"python": ".".join(map(str, sys.version_info[:3]))}
     assert set(report["import_seconds"]) == {"json", "email.message"}
     assert report["peak_rss_mb"] > 0 and report["prefix"] == sys.prefix
@@ -98,7 +127,8 @@ def test_without_mask_rcnn_the_training_fails(tmp_path: Path, fake_pip: dict[str
     code, said, report = run(tmp_path, fake_pip, {"imports": ["json"], **TOLERANT})
     assert code == 1
     assert report["reason"] == "failed: images"
-    assert "numpy is broken" in report["checks"][3]["trace"] and "numpy is broken" in said
+    (trace,) = (entry["trace"] for entry in report["checks"] if entry["name"] == "images")
+    assert "numpy is broken" in trace and "numpy is broken" in said
     assert [path.name for path in (tmp_path / "out" / "deep").iterdir()] == ["report.json"], "no weights are left"
 
 
@@ -235,11 +265,78 @@ def test_each_class_has_to_be_found(training: types.ModuleType) -> None:
         training.check_detections([], 8)
 
 
-def test_gpus_are_counted(training: types.ModuleType) -> None:
-    devices = [{"name": "/device:CPU:0", "type": "CPU"}, {"name": "/device:GPU:0", "type": "GPU"}]
-    assert training.check_gpus(1, devices) == "1"
-    with pytest.raises(training.CheckFailed, match="sees 1, not 2"):
-        training.check_gpus(2, devices)
+@pytest.mark.parametrize(
+    ("machine", "options", "outcome"),
+    [
+        ({"BUILT_FOR": "gpu", "CUDA_VISIBLE_DEVICES": "0,1", "GPUS": "2"}, [], ("ok", "a GPU; a GPU")),
+        ({"BUILT_FOR": "gpu", "GPUS": "1"}, ["--require-gpu"], ("ok", "a GPU")),
+        ({"BUILT_FOR": "cpu", "GPUS": "0"}, [], ("ok", "maskrcnn_gpu")),
+        ({"BUILT_FOR": "cpu", "CUDA_VISIBLE_DEVICES": "0", "GPUS": "0"}, [], ("warn", "maskrcnn_gpu")),
+        ({"BUILT_FOR": "cpu", "CUDA_VISIBLE_DEVICES": "0", "GPUS": "0"}, ["--require-gpu"], ("FAIL", "maskrcnn_gpu")),
+        (
+            {"BUILT_FOR": "gpu", "CUDA_VISIBLE_DEVICES": "NoDevFiles", "GPUS": "0"},
+            ["--require-gpu"],
+            ("FAIL", "sbatch"),
+        ),
+    ],
+)
+def test_a_missing_gpu_is_explained_and_fails_only_where_it_is_required(
+    tmp_path: Path, tensorflow: dict[str, str], machine: dict[str, str], options: list[str], outcome: tuple[str, str]
+) -> None:
+    word, why = outcome
+    _, said, report = run(tmp_path, tensorflow | machine, {"imports": ["tensorflow"], **TOLERANT}, *options)
+    assert why in report["gpu"]
+    assert [device["type"] for device in report["devices"]] == ["CPU"] + ["GPU"] * int(machine["GPUS"])
+    assert [line.split()[0] for line in said.splitlines() if " gpus: " in line] == [word]
+    assert any(warning.startswith("gpus: ") for warning in report["warnings"]) is (word == "warn")
+    # There is no mrcnn: the training fails, unless there is none for want of a GPU.
+    assert report["reason"] == ("failed: gpus" if word == "FAIL" else "failed: images")
+
+
+def test_a_required_gpu_is_looked_for_without_a_training_too(tmp_path: Path, tensorflow: dict[str, str]) -> None:
+    for gpus, wanted in (("1", 0), ("0", 1)):
+        machine = {"BUILT_FOR": "gpu", "GPUS": gpus}
+        options = ["--steps", "0", "--require-gpu"]
+        assert run(tmp_path, tensorflow | machine, {"imports": ["tensorflow"], **TOLERANT}, *options)[0] == wanted
+
+
+def test_the_report_says_who_ran_it_where_and_on_how_much(tmp_path: Path, fake_pip: dict[str, str]) -> None:
+    environ = fake_pip | {"SLURM_JOB_ID": "42", "SLURM_CPUS_ON_NODE": "1", "USER": "somebody-else"}
+    report = run(tmp_path, environ, TOLERANT, "--steps", "0")[2]
+    assert report["slurm_job_id"] == "42" and report["cpus"] == 1
+    assert report["user"] == pwd.getpwuid(os.getuid()).pw_name and report["host"] == os.uname().nodename
+    outside = run(tmp_path, fake_pip, TOLERANT, "--steps", "0")[2]
+    assert outside["slurm_job_id"] is None and outside["cpus"] == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("given", ["0", "many", "1000000"])
+def test_slurm_gives_no_more_cpus_than_the_kernel(
+    env: types.ModuleType, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", given)
+    assert env.cpus() == len(os.sched_getaffinity(0))
+
+
+def test_packages_in_the_home_are_warned_of(tmp_path: Path, fake_pip: dict[str, str]) -> None:
+    folder = tmp_path / "home" / ".local" / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+    folder.mkdir(parents=True)
+    (folder / "numpy.py").touch()
+    # In a virtual environment Python leaves the home out by itself.
+    command = [sys._base_executable, str(FILES / "verify_env.py"), "--steps", "0", "--expect", "expect.json"]  # type: ignore[attr-defined]
+    (tmp_path / "expect.json").write_text(json.dumps(TOLERANT))
+    warned = []
+    for environ in (fake_pip, fake_pip | {"PYTHONNOUSERSITE": "1"}):
+        assert subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, check=False).returncode == 0
+        warned.append(json.loads((tmp_path / "maskrcnn-verify" / "report.json").read_text())["warnings"])
+    assert len(warned[0]) == 1 and str(folder) in warned[0][0]
+    assert warned[1] == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_usage_error(tmp_path: Path, fake_pip: dict[str, str]) -> None:
+    (tmp_path / "out").write_text("a file")
+    code, said, _ = run(tmp_path, fake_pip, TOLERANT)
+    assert code == 2
+    assert "--output" in said
 
 
 def test_mask_iou(training: types.ModuleType) -> None:

@@ -2,12 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Prove that an environment can do Mask R-CNN: import, train, save, load, detect.
 
-Run it with the environment's own Python (3.6 or later):
-
-    ENV/bin/python verify_env.py --expect expect.json --output DIR [--steps N] [--seed N]
-
-It needs verify_training.py beside it. It writes DIR/report.json (after every check, so that a crash leaves one too)
-and DIR/detection.png.
+It runs in the environment's own Python (3.6 or later), as ENV/bin/maskrcnn-verify; what it consists of lies together in
+ENV/share. It writes report.json (after every check, so that a crash leaves one too) and detection.png, both into the
+folder that --output names, and nothing into the environment.
 It exits with 0 if all is well, 1 if a check failed, 2 if it was called wrongly.
 
 expect.json holds one object. Every key may be left out:
@@ -42,7 +39,20 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import verify_training as proof
-from verify_training import CheckFailed, say
+from verify_host import CheckFailed, check_gpus, check_user_site, cpus, whereabouts
+from verify_training import say
+
+HELP = """\
+It imports everything, compares versions, trains on synthetic images for about a minute and detects with what it has
+just learnt. The results are report.json and detection.png; the environment itself is only read.
+
+On a node with a GPU, as a job of Slurm's:
+
+    sbatch --partition=gpu --gpus=1 --wrap "{command} --require-gpu --output $HOME/report"
+
+Without --require-gpu a missing GPU is no failure: the report says why there was none, and the proof runs on CPUs.
+The exit code is 0 if all is well, 1 if a check failed, 2 if this was called wrongly.
+"""
 
 EXPECTED_TYPES = {
     "imports": list, "versions": dict, "tolerated": list, "locations": dict, "gpus": int, "mini_masks": bool,
@@ -195,8 +205,8 @@ class Report:
     def __init__(self, path: Path, **data):
         self.path = path
         self.data = dict(
-            data, ok=False, reason="did not finish", started=now(), finished=None, host=platform.node(),
-            python=platform.python_version(), prefix=sys.prefix, checks=[], warnings=[], seconds={},
+            data, ok=False, reason="did not finish", started=now(), finished=None, python=platform.python_version(),
+            prefix=sys.prefix, checks=[], warnings=[], seconds={}, **whereabouts()
         )  # fmt: skip
         self.save()
 
@@ -247,12 +257,15 @@ class Report:
 
 def prove(report: Report, expected: dict, output: Path, steps: int, seed: int) -> None:
     """All checks, in order. Those that cannot run because another failed are left out."""
-    data = report.data
+    data, gpus = report.data, expected.get("gpus", 0)
     imports, versions, locations = (data.setdefault(key, {}) for key in ("import_seconds", "versions", "locations"))
     report.check("imports", check_imports, expected.get("imports", []), imports)
     report.check("versions", check_versions, expected.get("versions", {}), versions)
     report.check("pip", check_pip, expected.get("tolerated", []))
-    if steps and "imports" not in report.failed():
+    report.check("user_site", check_user_site, required=False)
+    if (steps or gpus) and "imports" not in report.failed():
+        report.check("gpus", check_gpus, gpus, data, required=gpus > 0)
+    if steps and not {"imports", "gpus"}.intersection(report.failed()):
         # On the folder that is known to be writable; weights are 3 MB.
         with tempfile.TemporaryDirectory(prefix=".verify-", dir=str(output)) as folder:
             prove_training(report, expected, folder, steps, seed)
@@ -268,8 +281,6 @@ def prove_training(report: Report, expected: dict, folder: str, steps: int, seed
     training, held_out = images
     report.check("mini_masks", proof.check_mini_masks, held_out, required=expected.get("mini_masks", False))
     weights = report.check("training", proof.train, training, steps, seed, folder, data)
-    if expected.get("gpus"):
-        report.check("gpus", proof.check_gpus, expected["gpus"], data.get("devices", []))
     if not weights:
         return
     report.check("losses", proof.check_losses, data["training"]["losses"])
@@ -294,29 +305,47 @@ def terminated(*_) -> None:
 
 def main(arguments=None) -> int:
     """The command. Returns its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--expect", type=Path, required=True, help="what is expected, as JSON")
-    parser.add_argument("--output", type=Path, required=True, help="the folder for report.json and detection.png")
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=HELP.format(command=Path(sys.argv[0]).absolute()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument(
-        "--steps", type=count, default=proof.STEPS, help="training steps; 0: no training (default: %(default)s)"
+        "--output", type=Path, default=Path("maskrcnn-verify"), metavar="DIR",
+        help="the folder for report.json and detection.png, made if need be (default: ./%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--require-gpu", action="store_true", help="fail, at once and with what to do, if TensorFlow sees no GPU"
     )
-    parser.add_argument("--seed", type=count, default=1, help="of images and weights (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=count, default=proof.STEPS, metavar="N",
+        help="training steps; 0: no training (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=count, default=1, metavar="N", help="of images and weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--expect", type=Path, default=Path(__file__).with_name("expect.json"), metavar="FILE",
+        help="what is expected, as JSON (default: what the environment was provisioned with)",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     output = options.output.absolute()
     warnings.simplefilter("ignore")
     try:
         expected = read_expectations(options.expect)
+        expected["gpus"] = max(expected.get("gpus", 0), int(options.require_gpu))
         output.mkdir(parents=True, exist_ok=True)
         report = Report(output / "report.json", steps=options.steps, seed=options.seed)
         # An old picture would pass for the new one.
         with contextlib.suppress(FileNotFoundError):
             (output / "detection.png").unlink()
-    except (UsageError, OSError) as error:
+    except UsageError as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error("{}; name another folder with --output".format(error))
 
     # Before the first import of numpy: on a shared node, a library would start a thread for every core it sees.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(len(os.sched_getaffinity(0)))
+        os.environ[name] = str(cpus())
     os.environ["MPLBACKEND"] = "Agg"  # needs no display
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -10,7 +10,6 @@ a ResNet that starts from nothing needs far more steps than a proof has.
 # ruff: noqa: PLC0415
 
 import math
-import os
 import platform
 import random
 import re
@@ -18,6 +17,8 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+
+from verify_host import CheckFailed, session_config
 
 NAMES = ("background", "leaf", "flower")  # the classes; an index is a class id
 COLOURS = ("#ffffff", "#56b4e9", "#e69f00")  # told apart by colour-blind people too
@@ -28,10 +29,6 @@ STEPS, EPOCHS = 80, 4
 LEARNING_RATE = 0.02
 GOOD_IOU = 0.5
 CALM_LOSS = 0.7  # the loss has fallen if it ends below this part of what it began with
-
-
-class CheckFailed(Exception):
-    """What was checked is not as expected; the message says what is."""
 
 
 def say(line: str) -> None:
@@ -113,8 +110,8 @@ def mask_iou(one, other) -> float:
 # Mask R-CNN
 
 
-def start_session(seed: int) -> list:
-    """A fresh TensorFlow session on the CPUs and GPUs that we may use. Returns its devices."""
+def start_session(seed: int) -> None:
+    """A fresh TensorFlow session on the CPUs and GPUs that we may use."""
     import keras.backend
     import numpy as np
     import tensorflow as tf
@@ -123,13 +120,7 @@ def start_session(seed: int) -> list:
     random.seed(seed)
     np.random.seed(seed)  # mrcnn itself draws from the global generators
     tf.set_random_seed(seed)
-    threads = len(os.sched_getaffinity(0))
-    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
-    config.allow_soft_placement = True
-    config.gpu_options.allow_growth = True  # leave GPU memory to others
-    session = tf.Session(config=config)
-    keras.backend.set_session(session)
-    return [{"name": device.name, "type": device.device_type} for device in session.list_devices()]
+    keras.backend.set_session(tf.Session(config=session_config()))
 
 
 def configuration():
@@ -198,12 +189,12 @@ def liven(keras_model) -> None:
 def train(scenes, steps: int, seed: int, folder: str, record: dict) -> Path:
     """Train for `steps` images, rounded up to whole epochs.
 
-    Notes devices and losses in `record`. Returns the file with the weights, in `folder`.
+    Notes the losses in `record`. Returns the file with the weights, in `folder`.
     """
     import keras
     from mrcnn import model as modellib
 
-    record["devices"] = start_session(seed)
+    start_session(seed)
     model = modellib.MaskRCNN("training", configuration(), folder)
     liven(model.keras_model)
     model.set_trainable(".*", verbose=0)
@@ -239,14 +230,6 @@ def train(scenes, steps: int, seed: int, folder: str, record: dict) -> Path:
     weights = Path(folder, "mask_rcnn_proof.h5")
     model.keras_model.save_weights(str(weights))
     return weights
-
-
-def check_gpus(wanted: int, devices: list) -> str:
-    """Count the GPUs among TensorFlow's devices."""
-    seen = sum(device["type"] == "GPU" for device in devices)
-    if seen < wanted:
-        raise CheckFailed("TensorFlow sees {}, not {}".format(seen, wanted))
-    return str(seen)
 
 
 def check_losses(losses: list) -> str:
