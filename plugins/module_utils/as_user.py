@@ -43,6 +43,9 @@ class Account:
 def die_with_parent() -> None:
     """Has the kernel end this process when its parent is killed: it would go on, and hold the parent's locks."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent and os.getppid() != parent.pid:  # it was killed before that
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def as_user(account: Account, work: Callable[[], Any], *, seconds: float = 60) -> Any:

@@ -1,6 +1,6 @@
 # Copyright: crophpc.maskrcnn contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The engine that solves and links conda packages, behind four calls: solve, read a lock, fetch and install it.
+"""The engine that solves and links conda packages, behind a few calls: solve, read a lock, fetch and install it.
 
 A solution is always passed on as a lock file, so there is one way to install.
 """
@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils import engine_worker
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.plan import Package
+
+if TYPE_CHECKING:  # what reads an index takes 0.1 s to import
+    from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_index import IndexFile
+    from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import Pin
 
 HINTS = {
     "spec": "Write specs as name, name=1.2 (any 1.2.x), name==1.2.3 (exactly) or 'name >=1,<2'.",
@@ -67,12 +74,23 @@ class SolveOptions:
     exclude_newer: str | None = None
     virtual_packages: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, params: dict[str, Any]) -> SolveOptions:
+        """The options of these names among a module's."""
+        options = {name: params[name] for name in vars(cls([]))}
+        # 12.7 without quotes is a number in YAML.
+        options["virtual_packages"] = {
+            name: "" if version is None else str(version) for name, version in options["virtual_packages"].items()
+        }
+        return cls(**options)
+
 
 class Engine:
-    """py-rattler, run in processes of its own with ``python``, the Python of the engine's venv.
+    """py-rattler, run in a process of its own with ``python``, the Python of the engine's venv.
 
-    ``workdir`` holds requests and answers; ``lock_fd`` is the descriptor of the prefix' lock, which every process
-    inherits: a process that outlives a killed module goes on holding the lock until it has ended.
+    The first call starts the process, ``close`` ends it. ``workdir`` holds its program; ``lock_fd`` is the descriptor
+    of the prefix' lock, which it inherits: a process that outlives a killed module goes on holding the lock until it
+    has ended.
     """
 
     def __init__(self, python: Path, workdir: Path, package_cache: Path, *, offline: bool, platform: str) -> None:
@@ -83,6 +101,19 @@ class Engine:
         self.platform = platform
         self.log = workdir / "engine.log"
         self.lock_fd: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def close(self) -> str:
+        """Ends the process, if there is one; returns how it ended, in words. The next call starts another."""
+        if not self._process:
+            return ""
+        self._answers.close()
+        self._socket.close()
+        status = self._process.wait()
+        self._process = None
+        errors = (self._folder / "errors").read_text(encoding="utf-8", errors="replace")
+        shutil.rmtree(self._folder)
+        return _ended(self.python, status, errors)
 
     def solve(
         self,
@@ -109,9 +140,33 @@ class Engine:
         )
         return self._wanted(answer)
 
-    def read_lock(self, lock: Path, name: Path) -> list[Wanted]:
-        """What a lock asks for on this platform; ``name`` is what messages call it. Raises EngineError."""
-        return self._wanted(self._call("read_lock", lock=str(lock), name=str(name)))
+    def read_lock(self, lock: Path, name: Path | str, channel: str | None = None) -> list[Wanted]:
+        """What a lock asks for on this platform; ``name`` is what messages call it. Raises EngineError.
+
+        With ``channel`` the lock is written anew, to have all packages from there.
+        """
+        return self._wanted(self._call("read_lock", lock=str(lock), name=str(name), channel=channel))
+
+    def read_pip(self, lock: Path, name: Path | str) -> list[Package]:
+        """What a lock has for pip. Raises EngineError."""
+        packages = self._call("read_pip", lock=str(lock), name=str(name))["packages"]
+        return [Package(package["name"], package["version"], package["file"]) for package in packages]
+
+    def add_pip(self, lock: Path, files: dict[Pin, list[IndexFile]]) -> None:
+        """Adds to a lock, of each pin's files, the one that pip would choose for the lock's Python on this machine.
+
+        Raises EngineError.
+        """
+        pins = [
+            {"name": pin.name, "version": pin.version, "files": [vars(file) for file in found]}
+            for pin, found in files.items()
+        ]
+        self._call("add_pip", lock=str(lock), pins=pins)
+
+    def repodata(self, locks: list[Path]) -> list[dict[str, Any]]:
+        """The repodata records of all packages of some locks, each with its ``fn`` and ``url``. Raises EngineError."""
+        records: list[dict[str, Any]] = self._call("repodata", locks=[str(lock) for lock in locks])["records"]
+        return records
 
     def fetch(self, lock: Path, prefix: Path, scratch: Path, *, names: list[str], verify: bool) -> None:
         """Brings packages of a lock into the package cache, whole, without touching the prefix. Raises EngineError.
@@ -151,35 +206,38 @@ class Engine:
         ]
 
     def _call(self, command: str, **request: Any) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory(dir=self.workdir) as folder:
-            worker = Path(folder, "engine_worker.py")
-            worker.write_text(inspect.getsource(engine_worker), encoding="utf-8")
-            answer = Path(folder, "answer.json")
-            request |= {
-                "command": command,
-                "answer": str(answer),
-                "log": str(self.log),
-                "offline": self.offline,
-                "platform": self.platform,
-            }
-            process = subprocess.run(
-                [str(self.python), "-I", str(worker)],
-                input=json.dumps(request),
-                capture_output=True,
-                text=True,
-                check=False,
-                pass_fds=[] if self.lock_fd is None else [self.lock_fd],
-            )
-            # The answer decides, not the exit status: a crash after it was written is harmless.
-            if not answer.exists():
-                raise EngineError("engine", _died(self.python, process.returncode, process.stderr))
-            result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        request |= {"command": command, "log": str(self.log), "offline": self.offline, "platform": self.platform}
+        if not self._process:
+            self._start()
+        answer = ""
+        with suppress(ConnectionError):
+            self._socket.sendall(f"{json.dumps(request)}\n".encode())
+            answer = self._answers.readline()
+        # The answer decides, not the exit status: a crash after it was written is harmless.
+        if not answer.endswith("\n"):
+            raise EngineError("engine", self.close())
+        result: dict[str, Any] = json.loads(answer)
         if "error" in result:
             raise EngineError(**result["error"])
         return result
 
+    def _start(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(dir=self.workdir))
+        worker = self._folder / "engine_worker.py"
+        worker.write_text(inspect.getsource(engine_worker), encoding="utf-8")
+        self._socket, other_end = socket.socketpair()
+        self._answers = self._socket.makefile(encoding="utf-8")
+        with other_end, (self._folder / "errors").open("wb") as errors:
+            self._process = subprocess.Popen(
+                [str(self.python), "-I", str(worker)],
+                stdin=other_end.fileno(),
+                stdout=other_end.fileno(),
+                stderr=errors,
+                pass_fds=[] if self.lock_fd is None else [self.lock_fd],
+            )
 
-def _died(python: Path, status: int, errors: str) -> str:
+
+def _ended(python: Path, status: int, errors: str) -> str:
     """How an engine ended that gave no answer, in words."""
     tail = "\n".join(errors.strip().splitlines()[-5:])
     if status >= 0:

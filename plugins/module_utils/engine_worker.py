@@ -2,15 +2,14 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The one place that calls py-rattler.
 
-``engine.py`` runs this file as a program with the engine's own Python: a request as JSON on standard
-input, the answer as JSON in the file that the request names, progress in its log file.
-py-rattler can crash while the interpreter shuts down, after all work is done; therefore the answer goes
-to a file and the process leaves with ``os._exit``.
+``engine.py`` runs this file as a program with the engine's own Python: requests as lines of JSON on standard
+input, each answered by a line of JSON on standard output, progress in the log file that the request names.
+py-rattler can crash while the interpreter shuts down, after all work is done; therefore the process leaves with
+``os._exit``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -22,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import unquote
 
 # What conda means by the channel name "defaults" on Linux.
@@ -165,8 +164,13 @@ def installed(prefix: str) -> list[Any]:
     return records
 
 
-def write_lock(path: Path, channels: list[str], platform: str, records: list[Any]) -> None:
-    """Writes the ``pixi.lock`` format; records in order of name so that equal solutions give equal files."""
+def write_lock(
+    path: Path, channels: list[str], platform: str, records: list[Any], files: Iterable[dict[str, str]] = ()
+) -> None:
+    """Writes the ``pixi.lock`` format, with files for pip.
+
+    Records are in order of name so that equal solutions give equal files.
+    """
     from rattler.lock import LockChannel, LockFile, LockPlatform  # noqa: PLC0415
 
     target = LockPlatform(platform)
@@ -174,36 +178,116 @@ def write_lock(path: Path, channels: list[str], platform: str, records: list[Any
     lock.set_channels("default", [LockChannel(url) for url in channels])
     for record in sorted(records, key=lambda r: r.name.normalized):
         lock.add_conda_package("default", target, record)
+    for file in files:
+        lock.add_pypi_package("default", target, file["name"], file["version"], file["url"])
     lock.to_path(path)
+    sums = {file["url"]: file["sha256"] for file in files}
+    path.write_text(with_sums(path.read_text(encoding="utf-8"), sums), encoding="utf-8")
 
 
-def locked_records(path: str, platform: str, name: str = "") -> list[Any]:
-    """The conda packages of a lock file for one platform; ``name`` is what messages call it, if not its path."""
+def with_sums(lock: str, sums: dict[str, str]) -> str:
+    """A lock's text with the sums of pip's files, which py-rattler 0.28.0 reads and keeps but cannot be given."""
+
+    def add(match: re.Match[str]) -> str:
+        return f"{match[0]}  sha256: {sums[match['url']]}\n"
+
+    text, count = re.subn(r"^- pypi: (?P<url>\S+)\n  name: .*\n  version: .*\n", add, lock, flags=re.MULTILINE)
+    if count != len(sums):
+        raise WorkerError("engine", f"{len(sums)} files for pip were added to the lock, {count} are in it")
+    return text
+
+
+def locked(path: str, platform: str, name: str) -> tuple[Any, Any]:
+    """The environment of a lock file, and the platform in it; ``name`` is what messages call it."""
     from rattler.lock import LockFile  # noqa: PLC0415
 
     try:
         lock = LockFile.from_path(Path(path))
     except Exception as error:  # py-rattler raises several, none of them documented
-        raise WorkerError(
-            "lock", f"{name or path} is not a lock file in the pixi.lock format: {str(error).strip()}"
-        ) from error
+        raise WorkerError("lock", f"{name} is not a lock file in the pixi.lock format: {str(error).strip()}") from error
     environment = lock.environment("default")
     platforms = {p.name: p for p in lock.platforms()}
-    records = None
-    if environment and platform in platforms:
-        records = environment.conda_repodata_records_for_platform(platforms[platform])
-    if not records:
+    if not environment or platform not in platforms:
         others = ", ".join(sorted(platforms.keys() - {platform}))
-        raise WorkerError(
-            "lock", f"{name or path} has no conda packages for {platform}" + (f", only for {others}" if others else "")
-        )
+        raise WorkerError("lock", f"{name} has no packages for {platform}" + (f", only for {others}" if others else ""))
+    return environment, platforms[platform]
+
+
+def locked_records(path: str, platform: str, name: str = "") -> list[Any]:
+    """The conda packages of a lock file for one platform; ``name`` is what messages call it, if not its path."""
+    environment, target = locked(path, platform, name or path)
+    records = environment.conda_repodata_records_for_platform(target)
+    if not records:
+        raise WorkerError("lock", f"{name or path} has no conda packages for {platform}")
     return list(records)
 
 
 async def read_lock(request: Request, log: Log) -> Answer:
-    """What a lock file asks for."""
+    """What a lock file asks for; with ``channel`` it is written anew, to ask for the same from there."""
+    import rattler  # noqa: PLC0415
+
     records = locked_records(request["lock"], request["platform"], request["name"])
+    if request["channel"]:
+        channels = channel_urls([request["channel"]])
+        for record in records:
+            record.url = f"{rattler.Channel(channels[0]).base_url.rstrip('/')}/{record.subdir}/{record.file_name}"
+        write_lock(Path(request["lock"]), channels, request["platform"], records)
     return {"packages": [describe(record) for record in records]}
+
+
+async def read_pip(request: Request, log: Log) -> Answer:
+    """What a lock file has for pip."""
+    environment, target = locked(request["lock"], request["platform"], request["name"])
+    packages = environment.pypi_packages_for_platform(target) or []
+    return {
+        "packages": [
+            {"name": p.name, "version": p.version, "file": p.location.partition("#")[0].rpartition("/")[2]}
+            for p in packages
+        ]
+    }
+
+
+def best_file(pin: dict[str, Any], python: str, platforms: Iterable[str] | None = None) -> dict[str, Any]:
+    """Of a pin's files the one that pip would choose: the wheel that is most special, or else the source.
+
+    ``platforms`` are those of this machine if not given.
+    """
+    from packaging.tags import compatible_tags, cpython_tags  # noqa: PLC0415
+    from packaging.utils import parse_wheel_filename  # noqa: PLC0415
+
+    version = [int(part) for part in python.split(".")[:2]]
+    interpreter = f"cp{version[0]}{version[1]}"
+    wanted = [*cpython_tags(version, platforms=platforms), *compatible_tags(version, interpreter, platforms)]
+    ranks = {tag: rank for rank, tag in reversed([*enumerate(wanted)])}
+    ranked = []
+    for file in pin["files"]:
+        tags = parse_wheel_filename(file["name"])[3] if file["name"].endswith(".whl") else set()
+        if not tags or tags & ranks.keys():
+            ranked.append((min((ranks[tag] for tag in tags & ranks.keys()), default=len(wanted)), file["name"], file))
+    if not ranked:
+        names = ", ".join(file["name"] for file in pin["files"])
+        raise WorkerError("input", f"{pin['name']}=={pin['version']}: {names} does not fit Python {python} here")
+    best: dict[str, Any] = min(ranked)[2]
+    return best
+
+
+async def add_pip(request: Request, log: Log) -> Answer:
+    """Adds files for pip to a lock file."""
+    environment, target = locked(request["lock"], request["platform"], request["lock"])
+    channels = [str(channel) for channel in environment.channels()]
+    records = environment.conda_repodata_records_for_platform(target)
+    python = next((str(r.version) for r in records if r.name.normalized == "python"), None)
+    if not python:
+        raise WorkerError("input", "there are requirements for pip, but the specs bring no python")
+    files = [{"version": pin["version"], **best_file(pin, python), "name": pin["name"]} for pin in request["pins"]]
+    write_lock(Path(request["lock"]), channels, request["platform"], records, files)
+    return {}
+
+
+async def repodata(request: Request, log: Log) -> Answer:
+    """What repodata says of the packages of lock files."""
+    records = [record for lock in request["locks"] for record in locked_records(lock, request["platform"])]
+    return {"records": [json.loads(record.to_json()) for record in records]}
 
 
 class Reporter:
@@ -341,7 +425,15 @@ async def install(request: Request, log: Log) -> Answer:
     return {}
 
 
-COMMANDS = {"solve": solve, "read_lock": read_lock, "fetch": fetch, "install": install}
+COMMANDS = {
+    "solve": solve,
+    "read_lock": read_lock,
+    "read_pip": read_pip,
+    "add_pip": add_pip,
+    "repodata": repodata,
+    "fetch": fetch,
+    "install": install,
+}
 
 
 def run(request: Request, log: Log) -> Answer:
@@ -349,6 +441,8 @@ def run(request: Request, log: Log) -> Answer:
 
     Returns ``{"error": {"kind", "message"}}`` where it fails.
     """
+    import asyncio  # noqa: PLC0415 - the module, which only reads this file, need not wait for it
+
     try:
         return asyncio.run(COMMANDS[request["command"]](request, log))
     except WorkerError as error:
@@ -361,17 +455,17 @@ def run(request: Request, log: Log) -> Answer:
 
 
 def main() -> None:
-    """Reads the request, runs it, writes the answer in one rename."""
-    request: Request = json.load(sys.stdin)
-    with Path(request["log"]).open("a", encoding="utf-8", buffering=1) as stream:
+    """Answers requests until there are no more."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # what else is printed is no answer
+    for line in sys.stdin:
+        request: Request = json.loads(line)
+        with Path(request["log"]).open("a", encoding="utf-8", buffering=1) as stream:
 
-        def log(line: str) -> None:
-            stream.write(f"{datetime.now():%H:%M:%S} {line}\n")
+            def log(line: str, stream: TextIO = stream) -> None:
+                stream.write(f"{datetime.now():%H:%M:%S} {line}\n")
 
-        answer = run(request, log)
-    part = Path(request["answer"] + ".part")
-    part.write_text(json.dumps(answer), encoding="utf-8")
-    part.replace(request["answer"])
+            answers.write(json.dumps(run(request, log)) + "\n")
     os._exit(0)
 
 

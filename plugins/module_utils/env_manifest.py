@@ -100,9 +100,9 @@ class Manifest:
         """What is installed, conda's and pip's: ``name version`` to the build, or to ``pip``."""
         found = {}
         for name in self.by_path[META].entries if META in self.by_path else ():
-            if name.endswith(".json"):
-                package, version, build = name.removesuffix(".json").rsplit("-", 2)
-                found[f"{package} {version}"] = build
+            parts = name.removesuffix(".json").rsplit("-", 2)
+            if name.endswith(".json") and len(parts) == 3:  # noqa: PLR2004 - a package's name, version and build
+                found[f"{parts[0]} {parts[1]}"] = parts[2]
         for folder in self.folders:
             parent, _slash, leaf = folder.path.rpartition("/")
             if leaf.endswith(".dist-info") and parent.endswith("/site-packages"):
@@ -154,6 +154,7 @@ class Manifest:
             raise ManifestError(str(error)) from error
         # Names are used with descriptors; none may lead out of its folder.
         names = [name for folder in folders for name in (*folder.path.split("/"), *folder.entries)]
+        names += [name for path in manifest.own for name in str(path).split("/")]
         if head.get("format") != _FORMAT or any(n in (".", "..") or "/" in n for n in names):
             raise ManifestError("not of this format")
         return manifest

@@ -10,10 +10,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+# Beside an entry that is being exchanged, on filesystems that need two steps for it: the other one.
+ASIDE = ".aside"
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
@@ -134,7 +136,7 @@ def exchange(one: int, name: str, other: int, other_name: str) -> None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-        aside = f"{name}.aside"
+        aside = f"{name}{ASIDE}"
         os.rename(other_name, aside, src_dir_fd=other, dst_dir_fd=one)
         try:
             os.rename(name, other_name, src_dir_fd=one, dst_dir_fd=other)
@@ -152,10 +154,32 @@ def _renameat2(source: int, name: str, target: int, new_name: str, flags: int) -
 
 
 def remove(name: str, parent: int) -> None:
-    """Removes an entry of a folder, with all that is in it; ``shutil.rmtree`` goes by descriptors."""
+    """Removes an entry of a folder, with all that is in it. Raises OSError.
+
+    ``shutil.rmtree`` gives up where folders are deeper than Python's stack; here, what is deeper is moved up first.
+    """
     try:
         os.unlink(name, dir_fd=parent)
     except FileNotFoundError:
         return
     except (IsADirectoryError, PermissionError):  # Linux says the one, POSIX the other
-        shutil.rmtree(name, dir_fd=parent)
+        with opened(name, parent) as top:
+            waiting = _remove_files(top)
+            while waiting:
+                folder = waiting.pop()
+                with opened(folder, top) as fd:
+                    for deeper in _remove_files(fd):
+                        waiting.append(secrets.token_hex(8))
+                        os.rename(deeper, waiting[-1], src_dir_fd=fd, dst_dir_fd=top)
+                os.rmdir(folder, dir_fd=top)
+        os.rmdir(name, dir_fd=parent)
+
+
+def _remove_files(fd: int) -> list[str]:
+    """Removes what is in a folder but for other folders; returns their names."""
+    with os.scandir(fd) as found:
+        entries = [*found]
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.name, dir_fd=fd)
+    return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]

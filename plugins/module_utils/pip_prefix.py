@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_errors import explain, relevant
-from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import GitPin, Pin, Wanted
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import GitPin, Pin, Wanted, brought_by_conda
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.plan import Package, Plan
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix_lock import prefix_lock
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.site_packages import (
@@ -29,11 +29,10 @@ OnDrift = Literal["repair", "keep"]
 
 # The settings of the machine's pip that say where packages come from and how to get there. All others
 # (target, user, constraint, no-deps ...) could make this pip do something else than what was planned.
-INDEX_SETTINGS = {
-    "index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "cert", "client-cert", "proxy",
-    "timeout", "default-timeout", "retries", "cache-dir", "no-cache-dir", "keyring-provider",
+PLACE_SETTINGS = {"index-url", "extra-index-url", "find-links", "no-index", "keyring-provider"}
+WAY_SETTINGS = {
+    "trusted-host", "cert", "client-cert", "proxy", "timeout", "default-timeout", "retries", "cache-dir", "no-cache-dir"
 }  # fmt: skip
-LOCAL_SETTINGS = {"cache-dir", "no-cache-dir"}
 CONFIG_LINE = re.compile(r"^(?P<section>[^.\s]+)\.(?P<key>[a-z-]+)=(?P<value>['\"].*)$")
 
 
@@ -72,8 +71,7 @@ class Surveyor:
         survey = Survey()
         for wanted in self.wanted:
             if site is None:
-                # conda-forge calls some projects NAME-base, and only that is what they need.
-                if not self.conda_packages & {wanted.name, f"{wanted.name}-base"}:
+                if not brought_by_conda(wanted.name, self.conda_packages):
                     self._install(survey, wanted)
             elif wanted.name in site.conda:
                 _leave_to_conda(survey, wanted, site)
@@ -201,22 +199,17 @@ class Pip:
 
     def _settings(self) -> dict[str, str]:
         """The machine's own settings for indexes, from its pip.conf files and environment."""
-        wanted = LOCAL_SETTINGS if self.no_index else INDEX_SETTINGS
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        done = subprocess.run(
-            [*self._command, "config", "list"], env=environment, cwd=self.tmpdir, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise PipError(f"{self.prefix}: its pip does not start", relevant(done.stdout + done.stderr))
-        return {key: value for key, value in parse_config(done.stdout).items() if key in wanted}
+        wanted = WAY_SETTINGS | (set() if self.no_index else PLACE_SETTINGS)
+        return {key: value for key, value in machine_settings(self._python, self.tmpdir).items() if key in wanted}
 
     @property
-    def _command(self) -> list[str]:
-        return [str(self.prefix / "bin" / "python"), "-I", "-m", "pip"]
+    def _python(self) -> Path:
+        return self.prefix / "bin" / "python"
 
     def _run(self, arguments: list[str], settings: Mapping[str, str], lock: int) -> None:
-        command = [*self._command, "--no-input", "--disable-pip-version-check", "--no-color", *arguments]
+        command = [
+            *_pip_command(self._python), "--no-input", "--disable-pip-version-check", "--no-color", *arguments
+        ]  # fmt: skip
         environment = self._environment(settings)
         done = subprocess.run(
             command, env=environment, cwd=self.tmpdir, stdin=subprocess.DEVNULL,
@@ -260,6 +253,21 @@ class Pip:
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_CONFIG_SYSTEM": str(self._git_config()),
         }
+
+
+def _pip_command(python: Path) -> list[str]:
+    return [str(python), "-I", "-m", "pip"]
+
+
+def machine_settings(python: Path, cwd: Path) -> dict[str, str]:
+    """What the machine's pip.conf files and environment say to ``pip install``. Raises PipError."""
+    done = subprocess.run(
+        [*_pip_command(python), "config", "list"], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"}, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise PipError(f"{python}: its pip does not start", relevant(done.stdout + done.stderr))
+    return parse_config(done.stdout)
 
 
 def parse_config(text: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ to understand it: no options, no extras, no markers, no ranges.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -32,6 +32,12 @@ class WantedError(ValueError):
 def canonical_name(name: str) -> str:
     """A project's name as PyPI compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def brought_by_conda(name: str, conda_packages: Container[str]) -> bool:
+    """Whether a project is going to come from conda, by the names of its packages there, spelt as on PyPI."""
+    # conda-forge calls some projects NAME-base, and only that is what they need.
+    return name in conda_packages or f"{name}-base" in conda_packages
 
 
 @dataclass(frozen=True)

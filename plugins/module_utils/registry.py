@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -24,6 +25,8 @@ def update(prefix: Path, listed: bool, *, check: bool = False, home: Path | None
     lines = content.splitlines()
     if (str(prefix) in lines) == listed or not _is_mine(path.parent.parent):
         return False
+    if path.exists() and not path.is_file():  # such as a pipe, at which opening it would wait for ever
+        raise FileExistsError(errno.EEXIST, "this is not a file", str(path))
     if check:
         return True
     if listed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -26,13 +27,22 @@ from ansible_collections.crophpc.maskrcnn.plugins.module_utils.env_manifest impo
     Entry,
     Manifest,
 )
-from ansible_collections.crophpc.maskrcnn.plugins.module_utils.folders import Descent, opened, remove, walk
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.folders import (
+    ASIDE,
+    Descent,
+    above,
+    exists,
+    opened,
+    remove,
+    walk,
+)
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix_rewrite import rewrite_binary, rewrite_text
 
 # Folders beside the envs: one that is being built, and one whose env has been replaced.
 BUILDING = ".crophpc-new-"
 REPLACED = ".crophpc-old-"
 TREE = "env"  # in either
+_REST = "rest"  # a tree in which there is nothing left but to remove
 
 # What filesystems say that do not link: another one, none that links at all, too many links to one file.
 NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
@@ -178,7 +188,12 @@ class Builder:
 
         It is a copy of the folders only: as long as the old env is in its place, the user can go on in it.
         """
-        base = path.rpartition("/")[0]
+        base, _slash, leaf = path.rpartition("/")
+        with Descent(old_env) as there:
+            parent = above(there, path)
+            if not stat.S_ISDIR(os.stat(leaf, dir_fd=parent, follow_symlinks=False).st_mode):  # a link in its place
+                os.link(leaf, leaf, src_dir_fd=parent, dst_dir_fd=target, follow_symlinks=False)
+                return
         with Descent(target) as here:
             for folder, source in walk(old_env, path):
                 name = folder[len(base) :].lstrip("/")
@@ -215,7 +230,7 @@ def _write(fd: int, content: bytes) -> None:
 class Stage:
     """A folder beside the envs, at first for a tree that is being built.
 
-    ``holds_old`` says that the user's env is in it, which is not to be lost.
+    ``holds_old`` says that the user's env is in it, which is not to be lost. While it is open, others leave it alone.
     """
 
     name: str
@@ -232,26 +247,32 @@ def staged(envs: int, env_name: str) -> Iterator[Stage]:
     stage = Stage(f"{BUILDING}{env_name}-{secrets.token_hex(4)}", -1)
     os.mkdir(stage.name, 0o700, dir_fd=envs)
     with opened(stage.name, envs) as stage.fd:
-        if not _is_ours(os.fstat(stage.fd)) or any(os.scandir(stage.fd)):
-            raise PermissionError(errno.EPERM, f"somebody has replaced {stage.name}")
+        if not _is_ours(os.fstat(stage.fd)) or not _lock(stage.fd) or any(os.scandir(stage.fd)):
+            raise FileExistsError(errno.EEXIST, f"somebody has replaced {stage.name}")
         try:
             yield stage
         finally:
             if not stage.holds_old:
-                remove(TREE, stage.fd)
                 remove_stage(envs, stage)
 
 
 def remove_stage(envs: int, stage: Stage) -> None:
-    """Removes the folder, empty by now, if it is still the one that has its name."""
+    """Removes what is in the folder, and it too if it is still the one that has its name."""
+    with suppress(FileNotFoundError):
+        # Should this be killed: of half a tree nobody could say what in it the user has made.
+        os.rename(TREE, _REST, src_dir_fd=stage.fd, dst_dir_fd=stage.fd)
+    remove(_REST, stage.fd)
     with suppress(OSError):
         if os.path.samestat(os.stat(stage.name, dir_fd=envs, follow_symlinks=False), os.fstat(stage.fd)):
             os.rmdir(stage.name, dir_fd=envs)
 
 
 def mark_old(envs: int, stage: Stage, env_name: str) -> None:
-    """Renames the folder before the user's env comes into it: a run that is killed from then on loses nothing."""
-    name = f"{REPLACED}{env_name}-{stage.name[-8:]}"
+    """Renames the folder before the user's env comes into it: a run that is killed from then on loses nothing.
+
+    The name has the inode of what is in it now, which nobody has used.
+    """
+    name = f"{REPLACED}{env_name}-{_inode(stage.fd)}-{stage.name[-8:]}"
     os.rename(stage.name, name, src_dir_fd=envs, dst_dir_fd=envs)
     stage.name, stage.holds_old = name, True
 
@@ -261,13 +282,40 @@ def _is_ours(found: os.stat_result) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
+def _lock(fd: int) -> bool:
+    """Whether no other run is at work in a folder; as long as it is open, this one is."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # NFS locks no folders
+        pass
+    return True
+
+
+def _inode(stage: int) -> int:
+    """The inode of the tree in a stage; 0 if there is none."""
+    try:
+        return os.stat(TREE, dir_fd=stage, follow_symlinks=False).st_ino
+    except FileNotFoundError:
+        return 0
+
+
 def leftovers(envs: int, env_name: str, keep_seconds: float) -> Iterator[Stage]:
     """What a killed run has left beside the envs, and replaced envs that are old enough."""
+    building = re.compile(re.escape(f"{BUILDING}{env_name}-") + "[0-9a-f]{8}")
+    replaced = re.compile(re.escape(f"{REPLACED}{env_name}-") + "([0-9]+)-[0-9a-f]{8}")
     for name in sorted(entry.name for entry in os.scandir(envs)):
-        building = name.startswith(f"{BUILDING}{env_name}-")
-        if not building and not name.startswith(f"{REPLACED}{env_name}-"):
+        old = replaced.fullmatch(name)
+        if not old and not building.fullmatch(name):
             continue
         with suppress(FileNotFoundError, NotADirectoryError), opened(name, envs) as fd:
             found = os.fstat(fd)
-            if _is_ours(found) and (building or time.time() - found.st_mtime >= keep_seconds):
-                yield Stage(name, fd, holds_old=not building)
+            if not _is_ours(found) or not _lock(fd):
+                continue
+            if exists(fd, f"{TREE}{ASIDE}"):  # killed within an exchange: this is the user's, the other one is not
+                remove(TREE, fd)
+                os.rename(f"{TREE}{ASIDE}", TREE, src_dir_fd=fd, dst_dir_fd=fd)
+            holds_old = old is not None and _inode(fd) != int(old[1])
+            if not holds_old or time.time() - found.st_mtime >= keep_seconds:
+                yield Stage(name, fd, holds_old)

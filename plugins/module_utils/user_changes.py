@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import posixpath
@@ -82,7 +83,8 @@ def _changed_names(fd: int, folder: Folder, manifest: Manifest, user: int) -> It
     here = {entry.name: entry for entry in os.scandir(fd)}
     for name in sorted(here.keys() - folder.entries.keys()):
         path = f"{folder.path}/{name}".lstrip("/")
-        if path not in manifest.by_path and path not in NOT_SHARED and name != CACHE:
+        of_template = path in manifest.by_path and (here[name].is_dir(follow_symlinks=False) or manifest.is_own(path))
+        if not of_template and path not in NOT_SHARED and name != CACHE:
             yield Difference(path, "added")
     for name, entry in folder.entries.items():
         path = f"{folder.path}/{name}".lstrip("/")
@@ -104,6 +106,13 @@ def own_folder_changed(env: int, path: str, manifest: Manifest) -> bool:
     """
     if not exists(env, path):
         return False
+    try:
+        return _tree_changed(env, path, manifest)
+    except NotADirectoryError:  # a link of theirs is in its place, say
+        return True
+
+
+def _tree_changed(env: int, path: str, manifest: Manifest) -> bool:
     wanted = {f.path: f for f in manifest.folders if f.path == path or f.path.startswith(f"{path}/")}
     for folder, fd in walk(env, path):
         if folder.endswith(CACHE):
@@ -171,7 +180,7 @@ def _all_in(env: int, path: str, packaged: set[str]) -> bool:
             for entry in os.scandir(fd)
             if not entry.is_dir(follow_symlinks=False)
         )
-    except NotADirectoryError:
+    except OSError:  # no folder, or one that is deeper than can be looked into
         return False
 
 
@@ -196,6 +205,8 @@ def _read(env: int, path: str) -> str:
     with Descent(env) as way:
         fd = os.open(path.rpartition("/")[2], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=above(way, path))
         with os.fdopen(fd, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise FileNotFoundError(errno.ENOENT, "no file", path)
             return stream.read(_LARGEST).decode("utf-8", "replace")
 
 

@@ -124,6 +124,8 @@ class UserReplica:
         except OSError as error:
             self.outcome.status = "failed"
             self.outcome.reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        except Exception as error:  # whatever users have made of their folders, the others are to get theirs
+            self.outcome.status, self.outcome.reason = "failed", f"{type(error).__name__}: {error}"
         self.outcome.changed |= self.outcome.status in ("created", "updated", "removed")
         return self.outcome
 
@@ -180,16 +182,10 @@ class UserReplica:
 
     def enter(self, stack: ExitStack, *, make: bool) -> None:
         """Opens the user's folder and in it the one for envs, until ``stack`` ends. Raises ReplicaError, OSError."""
-        if not self.folder.is_dir():
-            if not make:
-                return
-            try:
-                self.folder.mkdir(mode=0o755)
-                os.chown(self.folder, self.account.uid, self.account.gid)
-            except OSError as error:
-                raise ReplicaError(
-                    f"{self.folder} cannot be made ({error.strerror}); make it, as a folder of {self.user}'s"
-                ) from error
+        if not make and not self.folder.is_dir():
+            return
+        if make:
+            self.make_folder()
         self.top = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, self.top)
         if os.fstat(self.top).st_uid != self.account.uid:
@@ -203,6 +199,18 @@ class UserReplica:
             folder = below
         self.envs = folder
 
+    def make_folder(self) -> None:
+        """Makes the user's folder, or gives them the one that a killed run has made. Raises ReplicaError."""
+        try:
+            with suppress(FileExistsError):
+                self.folder.mkdir(mode=0o755)
+            if os.geteuid() == self.folder.stat().st_uid == 0 and not any(self.folder.iterdir()):
+                os.chown(self.folder, self.account.uid, self.account.gid)
+        except OSError as error:
+            raise ReplicaError(
+                f"{self.folder} cannot be made ({error.strerror}); make it, as a folder of {self.user}'s"
+            ) from error
+
     def enter_below(self, name: str, parent: int, *, make: bool) -> int:
         """The descriptor of a folder that the user controls, made by a process of theirs; -1 if there is none."""
         try:
@@ -210,10 +218,15 @@ class UserReplica:
         except FileNotFoundError:
             if not make:
                 return -1
+
+            def make_it() -> None:
+                with suppress(FileExistsError):  # another run has made it at this moment
+                    os.mkdir(name, 0o755, dir_fd=parent)
+
             if os.geteuid() == 0:
-                as_user(self.account, lambda: os.mkdir(name, 0o755, dir_fd=parent))
+                as_user(self.account, make_it)
             else:
-                os.mkdir(name, 0o755, dir_fd=parent)
+                make_it()
             fd = os.open(name, FOLDER, dir_fd=parent)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
@@ -393,16 +406,17 @@ class UserReplica:
         if stage.holds_old:
             self.rescue(stage)
             stage.holds_old = False
-        remove(TREE, stage.fd)
         remove_stage(self.envs, stage)
 
     def rescue(self, stage: Stage) -> None:
         """Moves what the user has made out of a stage."""
         name = f"{self.wish.name}-kept-{time.strftime('%Y%m%d-%H%M%S')}-{stage.name[-8:]}"
         with suppress(FileNotFoundError), ExitStack() as stack:
-            env = os.open(TREE, FOLDER, dir_fd=stage.fd)
-            stack.callback(os.close, env)
-            manifest = self.manifest(env)
+            manifest = None
+            with suppress(NotADirectoryError):  # a link that the user has put there at the last moment, say
+                env = os.open(TREE, FOLDER, dir_fd=stage.fd)
+                stack.callback(os.close, env)
+                manifest = self.manifest(env)
             if manifest:
                 made = user_changes.made_by_user(env, manifest, self.account.uid)
                 saved = user_changes.save(env, stage.fd, made, self.owner)

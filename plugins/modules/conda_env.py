@@ -67,6 +67,11 @@ options:
         without repodata.
       - Mutually exclusive with O(specs).
     type: path
+  lock_channel:
+    description:
+      - The channel from which the packages of O(lock) are taken, a URL or an absolute path, instead of the places that
+        the lock names. They have to be the same, byte for byte. Its repodata is not read.
+    type: str
   write_lock:
     description: Write the solution to this file on the target, in the C(pixi.lock) format. Its folder must exist.
     type: path
@@ -233,7 +238,7 @@ import re
 import resource
 import shutil
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +280,8 @@ class CondaEnv:
         """Makes the env what is wanted; in check mode only says how."""
         self.check_input()
         if self.module.check_mode:
-            plan, kept, wanted = self.plan()
+            with closing(self.engine):
+                plan, kept, wanted = self.plan()
             result = self.result(plan, kept, wanted)
             result["changed"] |= self.write_lock() | self.list_env(True)
             return result
@@ -285,7 +291,8 @@ class CondaEnv:
             self.prefix = Prefix(self.path)  # read again: another run may just have finished
             made = empty and not self.prefix.stamp().key
             try:
-                return self.bring_about()
+                with closing(self.engine):  # it has the lock as well
+                    result = self.bring_about()
             except (EngineError, PathError, OSError):
                 if made:  # leave no trace; what was downloaded is in the cache
                     with suppress(OSError):
@@ -293,6 +300,7 @@ class CondaEnv:
                         for folder in new_folders:
                             folder.rmdir()
                 raise
+        return result | {"peak_mb": _peak_mb()}
 
     def check_input(self) -> None:
         """Raises PathError or EngineError for what can be seen to be wrong before anything is done."""
@@ -349,12 +357,11 @@ class CondaEnv:
             self.check_space(plan, wanted)
             self.fetch(plan)
             self.record(Stamp(self.key, False, names, sorted({*stamp.owned, *names})))
-            self.link(plan, kept, wanted)
-            self.check_outcome(wanted, kept)
+            self.check_outcome(wanted, kept, self.link(plan, kept, wanted))
             self.times["link_seconds"] = round(time.monotonic() - started, 2)
         self.record(done)
         result["changed"] |= self.write_lock() | self.list_env(True)
-        return result | self.times | {"peak_mb": _peak_mb()}
+        return result | self.times
 
     def has_work(self, plan: Plan) -> bool:
         """Whether anything is to be linked, or a run that was killed after it had linked all is to be finished."""
@@ -371,12 +378,7 @@ class CondaEnv:
 
     @property
     def options(self) -> SolveOptions:
-        options = {name: self.params[name] for name in vars(SolveOptions([]))}
-        # 12.7 without quotes is a number in YAML.
-        options["virtual_packages"] = {
-            name: "" if version is None else str(version) for name, version in options["virtual_packages"].items()
-        }
-        return SolveOptions(**options)
+        return SolveOptions.of(self.params)
 
     def wanted(self) -> list[Wanted]:
         """The packages that are to be there, from the lock, from the last run's own solution, or from the solver."""
@@ -387,7 +389,8 @@ class CondaEnv:
         elif self.prefix.stamp().key == self.key and stored.is_file() and not self.params["update"]:
             shutil.copyfile(stored, self.solution)
         if self.solution.exists():
-            wanted = self.engine.read_lock(self.solution, self.params["lock"] or stored)
+            channel = self.params["lock_channel"] if self.params["lock"] else None
+            wanted = self.engine.read_lock(self.solution, self.params["lock"] or stored, channel)
         else:
             repodata = self.cache / "repodata"
             if self.module.check_mode and not self.params["offline"]:
@@ -464,8 +467,8 @@ class CondaEnv:
                 self.solution, self.path, scratch, names=sorted(_linked(plan)), verify=bool(plan.repaired)
             )
 
-    def link(self, plan: Plan, kept: dict[str, str], wanted: list[Wanted]) -> None:
-        """Lets the engine carry out the plan and compiles what it linked."""
+    def link(self, plan: Plan, kept: dict[str, str], wanted: list[Wanted]) -> dict[str, str]:
+        """Lets the engine carry out the plan and compiles what it linked; returns what is wrong nevertheless."""
         for path in self.prefix.broken:
             path.unlink()
         for package in (*plan.removed, *(before for before, _after in plan.changed)):
@@ -478,11 +481,13 @@ class CondaEnv:
         extra = plan.after.keys() - {w.package.name for w in wanted}
         self.install(sorted(_linked(plan)), sorted(plan.repaired), sorted(extra | kept.keys()))
         # A package cache that was damaged itself gives damaged files; a second time it is looked at more closely.
-        damaged = sorted(self.damage(wanted, kept))
-        if damaged:
-            self.install(damaged, damaged, sorted(extra | kept.keys()))
+        damage = self.damage(wanted, kept)
+        if damage:
+            self.install(sorted(damage), sorted(damage), sorted(extra | kept.keys()))
+            damage = self.damage(wanted, kept)
         self.prefix.share_records()
         byte_code.compile_packages(self.prefix)
+        return damage
 
     def clear(self, name: str) -> None:
         """Removes what no record of conda's lists: byte code, and what pip has put in the package's place."""
@@ -507,11 +512,11 @@ class CondaEnv:
         damage = self.prefix.damage("sha256" if self.params["verify_files"] == "sha256" else "size")
         return {name: words for name, words in damage.items() if name in names}
 
-    def check_outcome(self, wanted: list[Wanted], kept: dict[str, str]) -> None:
+    def check_outcome(self, wanted: list[Wanted], kept: dict[str, str], damage: dict[str, str]) -> None:
         """Raises EngineError if the env is not what it should be."""
         have = self.prefix.packages
         wrong = [str(w.package) for w in wanted if w.package.name not in kept and have.get(w.package.name) != w.package]
-        wrong += [f"{name} ({words})" for name, words in self.damage(wanted, kept).items()]
+        wrong += [f"{name} ({words})" for name, words in damage.items()]
         if wrong:
             raise EngineError("engine", f"after linking, {self.path} still lacks: {', '.join(wrong)}; run again")
 
@@ -653,6 +658,7 @@ def main() -> None:
             "specs": {"type": "list", "elements": "str"},
             "channels": {"type": "list", "elements": "str", "default": ["conda-forge"]},
             "lock": {"type": "path"},
+            "lock_channel": {"type": "str"},
             "write_lock": {"type": "path"},
             "update": {"type": "bool", "default": False},
             "prune": {"type": "bool", "default": False},

@@ -30,6 +30,7 @@ attributes:
     description: Shows every user's packages before and after, users with the same ones together.
   idempotent:
     support: full
+    description: A replica that was made from what the template is now is left alone.
 options:
   template:
     description:

@@ -242,6 +242,7 @@ from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_prefix import
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import (
     Wanted,
     WantedError,
+    canonical_name,
     parse_find_links,
     parse_git,
     parse_requirements,
@@ -307,7 +308,7 @@ class PipRequirements:
                 self._wanted(),
                 self.params["on_drift"],
                 self.params["verify_files"],
-                frozenset(self.params["conda_packages"]),
+                frozenset(map(canonical_name, self.params["conda_packages"])),
             ),
             Pip(prefix, Path(self.module.tmpdir), links, self.params["no_index"]),
         )

@@ -26,7 +26,7 @@ def package_json(files: dict[str, bytes]) -> dict[str, Any]:
             "size_in_bytes": len(content),
         }
         if PLACEHOLDER.encode() in content:
-            entry |= {"prefix_placeholder": PLACEHOLDER, "file_mode": "text"}
+            entry |= {"prefix_placeholder": PLACEHOLDER, "file_mode": "binary" if b"\0" in content else "text"}
         paths.append(entry)
     return {"paths_version": 1, "paths": paths}
 

@@ -14,9 +14,13 @@ from typing import Any
 
 import pytest
 from channel import Channel
-from running import Runner, Server
+from running import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
+# The checkout as the collection, and what all tests share.
+sys.path[:0] = [str(ROOT / ".ansible" / "collections"), str(ROOT / "tests" / "fixtures")]
+
+from web_server import Server  # noqa: E402
 
 
 @pytest.fixture(scope="session")

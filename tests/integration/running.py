@@ -4,13 +4,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +48,8 @@ class Runner:
 
     def start(self, *, check: bool = False, module: str = "conda_env", **options: Any) -> subprocess.Popen[str]:
         """Starts the module in a process group of its own."""
-        defaults = self.defaults if module == "conda_env" else {"prefix": self.defaults["prefix"]}
+        others = {} if module == "offline_mirror" else {"prefix": self.defaults["prefix"]}
+        defaults = self.defaults if module == "conda_env" else others
         arguments = {k: str(v) if isinstance(v, Path) else v for k, v in (defaults | options).items()}
         arguments |= {"_ansible_check_mode": check, "_ansible_remote_tmp": str(self.tmp)}
         process = subprocess.Popen(
@@ -95,25 +93,6 @@ class Runner:
 
     def info(self, **options: Any) -> Result:
         return self(module="conda_env_info", **options)
-
-
-class Server:
-    """A channel over HTTP, on this machine."""
-
-    def __init__(self, folder: Path) -> None:
-        handler = functools.partial(QuietHandler, directory=str(folder))
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 def versions(prefix: Path) -> dict[str, str]:

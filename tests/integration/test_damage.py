@@ -173,6 +173,7 @@ def test_keep_does_not_stand_in_the_way_of_an_update(run: Runner, channel: Chann
 # --- Python packages ---
 
 PYTHON = "python=3.6"
+COMPILE = "import py_compile, sys; py_compile.compile(sys.argv[1], sys.argv[2])"
 
 
 def wheel(folder: Path, name: str, version: str) -> Path:
@@ -238,6 +239,32 @@ def test_byte_code_follows_the_packages(run_python: Runner, channel: Channel) ->
     assert byte_code_of(run, "leaf", "__init__") == byte_code_of(run, "__init__")
     assert "No module" in python_says(run, "import leaf_parts")
     assert not list(run.prefix.glob("lib/python3.6/site-packages/leaf*"))
+
+
+def test_byte_code_that_packages_bring(run_python: Runner, channel: Channel, tmp_path: Path) -> None:
+    """As conda-build puts it in; another version's has the same time and the same size."""
+    run = run_python
+    run(specs=[PYTHON])
+    site = "lib/python3.6/site-packages"
+    for version in ("1.0", "2.0"):
+        source, compiled = tmp_path / "leaf.py", tmp_path / "leaf.pyc"
+        source.write_text(f"VERSION = {version!r}\n")
+        os.utime(source, (1_600_000_000, 1_600_000_000))
+        subprocess.run([run.prefix / "bin/python", "-c", COMPILE, source, compiled], check=True)
+        files = {"leaf.py": source, "__pycache__/leaf.cpython-36.pyc": compiled}
+        content = {f"{site}/{name}": path.read_bytes() for name, path in files.items()}
+        channel.add("leaf", version, depends=["python"], files=content)
+    linked = run.prefix / site / "__pycache__/leaf.cpython-36.pyc"
+    for version in ("1.0", "2.0"):
+        run(specs=[PYTHON, f"leaf={version}"])
+        assert python_says(run, "import leaf; print(leaf.VERSION)") == version
+        assert linked.samefile(run.cache / f"pkgs/leaf-{version}-0/{site}/__pycache__/leaf.cpython-36.pyc")
+    # What a user has removed is made again, at the latest with the next change.
+    linked.unlink()
+    run(specs=[PYTHON, "leaf=2", "aaa"])
+    assert linked.is_file()
+    run(specs=[PYTHON])
+    assert not list(run.prefix.glob(f"{site}/**/leaf*"))
 
 
 @pytest.mark.parametrize("info", ["dist-info", "egg-info"])

@@ -24,10 +24,8 @@ from ansible_collections.crophpc.maskrcnn.plugins.module_utils.engine_worker imp
 )
 
 StandIn = Callable[[str], Engine]
-ANSWER = """
-request=$(cat)
-answer=$(python3 -c 'import json, sys; print(json.loads(sys.argv[1])["answer"])' "$request")
-"""
+PACKAGE = '{"name": "aaa", "version": "1", "build": "0", "url": "u", "sha256": null, "size": 3}'
+ANSWER = f"read -r && echo '{{\"packages\": [{PACKAGE}]}}'"
 
 
 @pytest.fixture
@@ -47,16 +45,28 @@ LOCK = Path("/some.lock")
 
 
 def test_answer_counts_and_not_the_end(stand_in: StandIn) -> None:
-    package = '{"name": "aaa", "version": "1", "build": "0", "url": "u", "sha256": null, "size": 3}'
-    engine = stand_in(f'{ANSWER} echo \'{{"packages": [{package}]}}\' >"$answer"; kill -SEGV $$')
+    engine = stand_in(f"{ANSWER}; kill -SEGV $$")
     [wanted] = engine.read_lock(LOCK, LOCK)
     assert (str(wanted.package), wanted.size) == ("aaa 1 0", 3)
+    engine.close()
+
+
+def test_one_process_answers_until_it_is_told_to_end(stand_in: StandIn, tmp_path: Path) -> None:
+    engine = stand_in(f"echo started >>'{tmp_path}/log'; while {ANSWER}; do :; done; echo ended >>'{tmp_path}/log'")
+    for _again in range(2):
+        engine.read_lock(LOCK, LOCK)
+    engine.close()
+    assert (tmp_path / "log").read_text().split() == ["started", "ended"]
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    engine.read_lock(LOCK, LOCK)
+    engine.close()
+    assert (tmp_path / "log").read_text().split() == ["started", "ended"] * 2
 
 
 def test_error_gets_its_hint(stand_in: StandIn) -> None:
     answer = '{"error": {"kind": "channel", "message": "cannot read c"}}'
     with pytest.raises(EngineError, match=r"(?s)cannot read c.*mirror"):
-        stand_in(f"{ANSWER} echo '{answer}' >\"$answer\"").read_lock(LOCK, LOCK)
+        stand_in(f"read -r; echo '{answer}'").read_lock(LOCK, LOCK)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +76,7 @@ def test_error_gets_its_hint(stand_in: StandIn) -> None:
         ("kill -KILL $$", "memory"),
         ("echo 'cannot open shared object' >&2; exit 127", "(?s)status 127.*shared object"),
         ("exit 0", "no answer"),
+        ("read -r; echo -n '{\"packages\": []}'", "no answer"),
     ],
 )
 def test_no_answer(stand_in: StandIn, commands: str, words: str) -> None:
@@ -75,9 +86,7 @@ def test_no_answer(stand_in: StandIn, commands: str, words: str) -> None:
 
 def test_lock_is_handed_on(stand_in: StandIn, tmp_path: Path) -> None:
     fd = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
-    engine = stand_in(
-        f"{ANSWER} readlink /proc/$$/fd/{fd} >'{tmp_path}/seen'; echo '{{\"packages\": []}}' >\"$answer\""
-    )
+    engine = stand_in(f"readlink /proc/$$/fd/{fd} >'{tmp_path}/seen'; {ANSWER}")
     engine.lock_fd = fd
     engine.read_lock(LOCK, LOCK)
     os.close(fd)

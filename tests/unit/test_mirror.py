@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import sys
 import tarfile
 import zipfile
@@ -20,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
 import zstandard
 from mirror import (
+    byte_code,
     cli,
     conda_package,
     fetch,
@@ -165,18 +167,23 @@ def test_the_committed_pins_fit_the_profiles(name: str) -> None:
 
 
 def _mirror(folder: Path) -> Path:
-    for name in ("channel/linux-64/x.conda", "wheels/y.whl", "git/z.git/HEAD", "weights/w.h5"):
+    for name in ("channel/linux-64/x.conda", "wheels/y.whl", "git/z.git/HEAD", "notes/n.txt"):
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text(name)
-    manifest.write(folder, {"tf1": {"python": "3.6.15"}}, "inputs")
+    manifest.write(folder, {"tf1": {"python": "3.6.15"}}, inputs="inputs")
     return folder
 
 
-def test_the_manifest_lists_every_file_that_is_the_builders(tmp_path: Path) -> None:
+def test_the_manifest_lists_every_file_of_the_mirror(tmp_path: Path) -> None:
     content = manifest.read(_mirror(tmp_path))
     assert content["format"] == 1
     assert content["profiles"] == {"tf1": {"python": "3.6.15"}}
-    assert list(content["files"]) == ["channel/linux-64/x.conda", "git/z.git/HEAD", "wheels/y.whl"]
+    assert list(content["files"]) == [
+        "channel/linux-64/x.conda",
+        "git/z.git/HEAD",
+        "wheels/index.html",
+        "wheels/y.whl",
+    ]
     assert content["files"]["wheels/y.whl"]["size"] == len("wheels/y.whl")
     assert manifest.mismatches(tmp_path) == []
 
@@ -204,7 +211,7 @@ def test_a_mirror_is_current_until_inputs_or_files_change(tmp_path: Path) -> Non
 
 def test_what_a_mirror_serves_already_stays_in_it(tmp_path: Path) -> None:
     assert cli.served(tmp_path, tmp_path) == set()
-    manifest.write(tmp_path, {"tf1": {}, "given-up": {}}, "inputs")
+    manifest.write(tmp_path, {"tf1": {}, "given-up": {}})
     (tmp_path / "tf1.yml").touch()
     assert cli.served(tmp_path, tmp_path) == {"tf1"}
 
@@ -302,6 +309,30 @@ def test_the_same_folder_gives_the_same_package(tmp_path: Path) -> None:
     assert (tmp_path / "a.conda").read_bytes() == (tmp_path / "b.conda").read_bytes()
 
 
+def _modules(tree: Path) -> Path:
+    """A package of three modules, one of them not for this Python, one to be rewritten when it is installed."""
+    library = tree / "lib/python3.6/site-packages"
+    library.mkdir(parents=True)
+    (library / "plain.py").write_text("KNOWN = 'a' in {'a', 'b', 'c'}\n")
+    (library / "other.py").write_text("print 'an older Python'\n")
+    (library / "placed.py").write_text(f"PREFIX = {PLACEHOLDER!r}\n")
+    return library / "__pycache__"
+
+
+def test_byte_code_is_that_of_the_installed_files(tmp_path: Path) -> None:
+    python = interpreter.Interpreter(Path(sys.executable), "3.6.15", Path(sys.prefix))
+    made = [_modules(tmp_path / name) for name in ("a", "some/where/else")]
+    for tree in (tmp_path / "a", tmp_path / "some/where/else"):
+        byte_code.add(python, tree)
+    [compiled] = made[0].iterdir()
+    assert compiled.name.startswith("plain.")
+    assert [path.read_bytes() for path in made[1].iterdir()] == [compiled.read_bytes()]
+    # The time and the size of the source, as they will be once the package is installed.
+    source = made[0].parent / "plain.py"
+    words = struct.unpack("<LL", compiled.read_bytes()[8:16])
+    assert words == (conda_package.TIMESTAMP, source.stat().st_size)
+
+
 def _wheel(path: Path) -> Path:
     files = {
         "thing.py": "def main(): pass\n",
@@ -319,7 +350,7 @@ def _wheel(path: Path) -> Path:
 def test_a_wheel_becomes_what_conda_would_have_installed(tmp_path: Path) -> None:
     wheel, package = _wheel(tmp_path / "thing-1.0-py3-none-any.whl"), tmp_path / "thing.conda"
     plain = wheel_package.metadata(Pin("thing", "1.0", (DIGEST,)), "recipe")
-    wheel_package.build(plain, wheel, {"six"}, tmp_path / "tree", package)
+    conda_package.assemble(wheel_package.stage(plain, wheel, {"six"}, tmp_path / "tree"), tmp_path / "tree", package)
     content = _members(package, "pkg")
     site = "lib/python3.6/site-packages"
     assert content[f"{site}/thing-1.0.dist-info/INSTALLER"] == b"conda\n"

@@ -5,9 +5,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 from playbook import Playbook
+
+
+def listing(folder: Path) -> set[tuple[str, int]]:
+    return {(str(path), path.lstat().st_mtime_ns) for path in [folder, *folder.rglob("*")]}
 
 
 def test_the_recipe_is_solved_installed_and_proven(playbook: Playbook, engine: Path) -> None:
@@ -19,6 +24,13 @@ def test_the_recipe_is_solved_installed_and_proven(playbook: Playbook, engine: P
     assert (report / "detection.png").stat().st_size > 10_000
     for name in ("tensorflow-1.15", "keras-2.2.5", "imgaug-0.4"):
         assert list((playbook.env / "conda-meta").glob(f"{name}*.json")), f"{name} is no conda package"
+
+    # A user's own proof leaves the environment as it was.
+    before = listing(playbook.env)
+    command = [playbook.env / "bin" / "maskrcnn-verify", "--steps", "0"]
+    subprocess.run(command, cwd=playbook.home, check=True, capture_output=True)
+    assert json.loads((playbook.home / "maskrcnn-verify" / "report.json").read_text())["ok"] is True
+    assert listing(playbook.env) == before
 
     # A version that is not there makes the proof fail, and the next run prove again.
     wrong = {"verify_expectations": {"versions": {"keras": "==9"}, "imports": ["keras"]}}
