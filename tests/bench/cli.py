@@ -1,0 +1,168 @@
+# Copyright: crophpc.maskrcnn contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The command line of the bench, and the order in which it measures.
+
+What is compared is measured in turns, round by round, so that a machine that grows slower does so for all. Folders are
+removed, and everything is written to the disk, before a clock starts.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from mirror.errors import MirrorError
+
+from . import contenders, report
+from .contenders import Contender, Wish
+from .node import BENCH, NAME, SYSTEM, TEMPLATE, USERS, Node, node, playbook
+from .place import ROOT, BenchError, Job, Place, result
+from .report import Samples, Share
+
+PROFILE = "tf1"
+COUNTS = (1, 10, 50)
+LOOP_USERS = ("bench01", "bench02", "bench03")
+MODEL = "model"
+BUILD = ROOT / "build"
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the program understands."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--mirror", type=Path, default=BUILD / "mirror", help="the mirror that packages come from")
+    parser.add_argument("--output", type=Path, default=BUILD / "bench.json", help="the file for the figures")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each thing is measured")
+    return parser
+
+
+def main() -> int:
+    """Measures and prints; the exit code is 1 where a bound is broken, 2 where something went wrong."""
+    asked = parser().parse_args()
+    kept = BUILD / "bench"
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BENCH_DIR", kept)) as folder:
+            figures = measure(asked.mirror.resolve(), Path(folder), kept, asked.rounds)
+    except (BenchError, MirrorError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    asked.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(report.table(figures))
+    return 0 if report.holds(figures) else 1
+
+
+def measure(mirror: Path, folder: Path, kept: Path, rounds: int) -> dict[str, object]:
+    """Everything, in a folder that is empty in the end."""
+    samples = Samples()
+    users = [f"bench{number:02}" for number in range(1, max(COUNTS) + 1)]
+    with node(folder, mirror, users) as login:
+        say("the whole env, by site.yml")
+        login.site([])
+        wanted = contenders.wish(mirror, PROFILE, folder)
+        conda_part(login, wanted, kept, rounds, samples)
+        shares = replicas(login, users, rounds, samples)
+        unchanged(login, users, rounds, samples)
+        sizes = {
+            "the conda part": Share(*totals(login.place, BENCH / MODEL)),
+            "the whole env": Share(*totals(login.place, TEMPLATE)),
+        }
+        return report.figures(folder, samples, sizes, shares)
+
+
+def conda_part(login: Node, wanted: Wish, kept: Path, rounds: int, samples: Samples) -> None:
+    """Warm creates of the profile's conda part, by all contenders."""
+    ours = contenders.ours(login, wanted)
+    say("the conda part, and what the contenders need")
+    ours.time(MODEL)
+    records = (wanted.folder / MODEL / "conda-meta").glob("*.json")
+    packages = [json.loads(path.read_text(encoding="utf-8"))["fn"] for path in records]
+    usual = [contenders.old_conda(wanted, packages, kept), *contenders.given(wanted)]
+    clean = partial(login.place.run, "rm", "-rf", BENCH / "env")
+    for contender in usual:  # so that their caches are warm as well
+        contender.time("env")
+        clean()
+    for number in range(rounds):
+        say(f"the conda part, round {number + 1} of {rounds}")
+        for contender in (ours, contenders.copy(login, MODEL), *usual):
+            seconds, output = contender.time("env")
+            samples.add(contender.name, seconds)
+            if contender is ours:
+                told = result(output)
+                samples.add("engine", told["solve_seconds"] + told["link_seconds"])
+            clean()
+        for contender in usual:
+            seconds, _output = Place().time(loop(contender, wanted.folder / "env"))
+            samples.add(f"{contender.name}, a loop", seconds / len(LOOP_USERS))
+            clean()
+
+
+def loop(contender: Contender, folder: Path) -> Job:
+    """An Ansible loop over users."""
+    variables = {
+        "command": [str(word) for word in contender.job.command],
+        "variables": dict(contender.job.env),
+        "folder": str(folder),
+        "users": LOOP_USERS,
+    }
+    return playbook("tests/bench/usual.yml", "--inventory", "localhost,", "--extra-vars", json.dumps(variables))
+
+
+def replicas(login: Node, users: Sequence[str], rounds: int, samples: Samples) -> dict[int, Share]:
+    """Replicas of the template for some users, and plain copies of it; returns what one user's takes."""
+    shares = {}
+    clean = f"rm -rf {USERS}/* {SYSTEM}/copy /home/*/apps /home/*/.conda"
+    before = totals(login.place, TEMPLATE)
+    for number in range(rounds):
+        say(f"replicas, round {number + 1} of {rounds}")
+        samples.add("cp -al, whole", login.place.time(Job(["cp", "-al", TEMPLATE, f"{SYSTEM}/copy"]))[0])
+        for count in COUNTS:
+            login.place.run("bash", "-c", clean)
+            job = login.modules.job(
+                "env_replicas", template=TEMPLATE, users=users[:count], users_dir=USERS, name=NAME, home_link="apps"
+            )
+            seconds, output = login.place.time(job)
+            made = {(user["status"], user["how"]) for user in result(output)["users"]}
+            if made != {("created", "link")}:
+                raise BenchError(f"replicas are to be created by links here; this is what became of them: {made}")
+            samples.add(f"replicas, {count}", seconds / count)
+            after = totals(login.place, TEMPLATE, USERS)
+            shares[count] = Share(*((new - old) / count for new, old in zip(after, before, strict=True)))
+    return shares
+
+
+def unchanged(login: Node, users: Sequence[str], rounds: int, samples: Samples) -> None:
+    """Runs of site.yml that find everything as it should be, for one user and for all."""
+    say("all users by site.yml")
+    login.site(users)
+    for number in range(rounds):
+        say(f"unchanged runs, round {number + 1} of {rounds}")
+        for count in (min(COUNTS), max(COUNTS)):
+            seconds, changed = login.site(users[:count])
+            if changed:
+                raise BenchError(f"{changed} tasks of site.yml for {count} users have changed something again")
+            samples.add(f"unchanged, {count}", seconds)
+
+
+def totals(place: Place, *folders: str | Path) -> tuple[int, int]:
+    """The bytes on the disk and the number of files and folders; what is linked several times counts once."""
+    size, count = (
+        place.run("du", "--summarize", "--total", unit, *folders).splitlines()[-1].split()[0]
+        for unit in ("--block-size=1", "--inodes")
+    )
+    return int(size), int(count)
+
+
+def say(what: str) -> None:
+    print(f"[bench] {what}", flush=True)
+
+
+def run() -> None:
+    """Runs the program and leaves at once: py-rattler can crash while the interpreter shuts down."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
