@@ -1,0 +1,26 @@
+"""The cluster's people, and what they do: sit at a workstation and work on gruffalo."""
+
+import testinfra
+from testinfra.host import Host
+
+# Provisioned by the admin, all at once.
+USERS = ("ada", "grace", "alan", "edsger", "barbara")
+# Provisioned by himself.
+LINUS = "linus"
+EVERYBODY = (*USERS, LINUS)
+
+
+def env(user: str) -> str:
+    """The environment that a user has: the same place, whoever made it."""
+    return f"/mnt/apps/users/{user}/conda/envs/maskrcnn_example"
+
+
+def workstation(user: str) -> Host:
+    """The user's own machine, which knows nothing of the cluster but gruffalo's name."""
+    return testinfra.get_host(f"docker://{user}@maskrcnn-workstation")
+
+
+def on_gruffalo(user: str, command: str) -> str:
+    """What a command says that a user runs on gruffalo, with ssh. It must succeed."""
+    output: str = workstation(user).check_output("ssh -q gruffalo %s", command)
+    return output
