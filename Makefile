@@ -5,18 +5,18 @@ MAKEFLAGS += --no-builtin-rules
 
 PROFILE ?= tf1
 PROFILES ?= tf1,recipe
-SCENARIO ?= site
+SCENARIO ?= $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
 ANSIBLE_ARGS ?=
 # Programs of the checkout's own environment come first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 COLLECTION := .ansible/collections/ansible_collections/crophpc/maskrcnn
 # The tools without an ending are shell scripts.
-SHELL_SCRIPTS := $(filter-out %.py,$(wildcard tools/*)) .ci/run
+SHELL_SCRIPTS := $(filter-out %.py,$(wildcard tools/*)) .ci/run molecule/images/cluster/machine
 MIRROR_DIR := $(CURDIR)/build/mirror
 
 .DEFAULT_GOAL := help
-.PHONY: help site mirror test check units integration molecule pins requirements clean _site_venv _dev_venv
+.PHONY: help site mirror test check units integration molecule bench pins requirements clean _site_venv _dev_venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ mirror: _dev_venv ## build the offline mirror, build/mirror (PROFILES=tf1,recipe
 	@command -v git >/dev/null || tools/apt-install git
 	@.venv/bin/python tests/fixtures/mirror --output $(MIRROR_DIR) --profiles $(PROFILES)
 
-test: check integration molecule ## everything: checks, units, integration with real packages, the container scenario
+test: check integration molecule ## everything: checks, units, integration with real packages, the container scenarios
 
 check: _dev_venv units ## lint, types and units: the inner loop
 	@ruff check .
@@ -48,11 +48,17 @@ units: _dev_venv ## unit tests
 integration: mirror ## the module and the playbook with the mirror's real packages, on this machine
 	@MASKRCNN_MIRROR=$(MIRROR_DIR) pytest -v tests/integration
 
-molecule: mirror ## one container scenario (SCENARIO=site)
+molecule: mirror ## the container scenarios, or one of them (SCENARIO=site)
+	@tools/docker-engine
+	@for image in $$(sed -n 's/^ *image: crophpc-maskrcnn-\(.*\):latest$$/\1/p' \
+			$(SCENARIO:%=molecule/%/molecule.yml) | sort -u); do tools/test-image "$$image"; done
+	@MASKRCNN_MIRROR=$(MIRROR_DIR) MOLECULE_COMMAND_BORDERS=false \
+		molecule -c molecule/shared/base.yml test $(SCENARIO:%=--scenario-name %)
+
+bench: mirror ## how long envs take, beside `cp -al` and the usual ways; build/bench.json (BENCH_DIR=, BENCH_CONDA=, BENCH_MICROMAMBA=)
 	@tools/docker-engine
 	@tools/test-image
-	@MASKRCNN_MIRROR=$(MIRROR_DIR) MOLECULE_COMMAND_BORDERS=false \
-		molecule -c molecule/shared/base.yml test -s $(SCENARIO)
+	@python tests/bench --mirror $(MIRROR_DIR)
 
 pins: _dev_venv ## after a change to a profile: its hashed pip requirements (PROFILE=tf1)
 	@python tools/lock_pip.py $(PROFILE)
