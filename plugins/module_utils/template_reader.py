@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.env_manifest import (
     BINARY,
+    CACHE,
     LINK,
     META,
     NOT_SHARED,
@@ -30,6 +31,17 @@ OWN_FILES = {f"{META}/history"}
 
 class TemplateError(Exception):
     """The template cannot be shared; the text says why."""
+
+
+def _source(name: str) -> str:
+    """The source of a file with byte code; Python takes the one for the other by time and size alone.
+
+    Where a source is rewritten, its byte code is not shared: it has the template's path.
+    """
+    folder, _slash, leaf = name.rpartition("/")
+    if not leaf.endswith(".pyc") or not folder.endswith(CACHE):
+        return ""
+    return f"{folder.removesuffix(CACHE)}{leaf.split('.')[0]}.py"
 
 
 def read_template(path: Path, own: list[str], known: Manifest | None = None, *, mend: bool) -> Manifest:
@@ -52,6 +64,7 @@ class _Reader:
         self.own = own
         self.known = known
         self.mend = mend
+        self.rewritten: set[str] = set()
 
     def folders(self, path: str = "") -> Iterator[Folder]:
         here = f"{self.path}/{path}" if path else str(self.path)
@@ -65,8 +78,10 @@ class _Reader:
             name = f"{path}/{entry.name}" if path else entry.name
             if entry.is_dir(follow_symlinks=False):
                 below.append(name)
-            elif name not in NOT_SHARED:
+            elif name not in NOT_SHARED and _source(name) not in self.rewritten:
                 folder.entries[entry.name] = self.entry(name, entry)
+                if folder.entries[entry.name].kind == TEXT:
+                    self.rewritten.add(name)
         yield folder
         for name in below:
             yield from self.folders(name)
