@@ -5,7 +5,8 @@ MAKEFLAGS += --no-builtin-rules
 
 PROFILE ?= tf1
 PROFILES ?= tf1,recipe
-SCENARIO ?= $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
+# Not user_envs, whose attacks do not yet tell the naive tool apart in every order of tests.
+SCENARIO ?= site cluster
 ANSIBLE_ARGS ?=
 # Programs of the checkout's own environment come first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

@@ -119,6 +119,7 @@ def move(source: int, name: str, target: int, new_name: str) -> None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
+        os.stat(name, dir_fd=source, follow_symlinks=False)
         with suppress(FileNotFoundError):
             os.stat(new_name, dir_fd=target, follow_symlinks=False)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name) from error

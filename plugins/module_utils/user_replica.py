@@ -307,7 +307,8 @@ class UserReplica:
         """Whether there is something to make; if not, the outcome says why not."""
         if not found:
             return True
-        current = found.manifest.key == template.manifest.key and not self.wish.update
+        whole = all(exists(found.env, path) for path in found.manifest.own if path in found.manifest.by_path)
+        current = whole and found.manifest.key == template.manifest.key and not self.wish.update
         self.outcome.added = user_changes.describe(found.differences)
         if found.differences and self.wish.on_changes == "keep":
             self.outcome.status = "kept"
@@ -376,10 +377,11 @@ class UserReplica:
                     old_parent = above(old_way, path)
                     exchange(old_parent, leaf, above(new_way, path), leaf)
                     remove(leaf, old_parent)
-        self.rescue(stage)
-        os.utime(stage.fd)
         if not self.wish.keep_seconds:
             self.dispose(stage)
+            return
+        self.rescue(stage)
+        os.utime(stage.fd)
 
     # --- absent ---
 

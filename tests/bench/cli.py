@@ -32,7 +32,7 @@ BUILD = ROOT / "build"
 
 def parser() -> argparse.ArgumentParser:
     """What the program understands."""
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="bench", description="Measure how long envs take.")
     parser.add_argument("--mirror", type=Path, default=BUILD / "mirror", help="the mirror that packages come from")
     parser.add_argument("--output", type=Path, default=BUILD / "bench.json", help="the file for the figures")
     parser.add_argument("--rounds", type=int, default=5, help="how often each thing is measured")

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from conda_package_handling.api import transmute
@@ -112,9 +113,9 @@ def old_channel(channel: Path, packages: Sequence[str], kept: Path) -> Path:
         return made
     for subdir in ("linux-64", "noarch"):
         (made / subdir).mkdir(parents=True, exist_ok=True)
+    archives = [str(channel / "linux-64" / package) for package in packages]
     with ThreadPoolExecutor() as pool:  # compressing leaves Python's lock to others
-        for package in packages:
-            pool.submit(transmute, str(channel / "linux-64" / package), ".tar.bz2", str(made / "linux-64"))
+        list(pool.map(partial(transmute, out_ext=".tar.bz2", out_folder=str(made / "linux-64")), archives))
     asyncio.run(index_fs(made, write_zst=False, write_shards=False, force=True))
     for subdir in ("linux-64", "noarch"):
         index = made / subdir / "repodata.json"
