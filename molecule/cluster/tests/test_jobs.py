@@ -50,8 +50,8 @@ def test_the_third_job_for_two_gpus_waits(jobs: Jobs) -> None:
 def test_three_of_two_gpus_are_refused() -> None:
     desk = workstation(EVERYBODY[0])
     ask = "ssh -q gruffalo sbatch --test-only --partition=gpu --gpus=%s --wrap hostname"
-    assert desk.run(ask, GPUS).succeeded
-    assert desk.run(ask, GPUS + 1).failed
+    assert desk.run(ask, str(GPUS)).succeeded
+    assert desk.run(ask, str(GPUS + 1)).failed
 
 
 @pytest.mark.parametrize("user", EVERYBODY)

@@ -35,8 +35,10 @@ def give(user: str) -> dict[str, str]:
     if env.exists():
         shutil.rmtree(env)
     building.rename(env)
-    with Path(pwd.getpwnam(user).pw_dir, ".conda", "environments.txt").open("a") as known_to_conda:
-        known_to_conda.write(f"{env}\n")
+    known_to_conda = Path(pwd.getpwnam(user).pw_dir, ".conda", "environments.txt")
+    known_to_conda.parent.mkdir(exist_ok=True)
+    with known_to_conda.open("a") as stream:
+        stream.write(f"{env}\n")
     run("su", user, "-c", f"ln -sfn {top} ~/apps")
     return {"user": user, "prefix": str(env), "status": "created"}
 

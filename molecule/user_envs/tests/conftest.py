@@ -45,12 +45,14 @@ def arena(host: Host, inside: None, request: pytest.FixtureRequest) -> Iterator[
     users_dir = f"/mnt/apps/arena-{next(numbers)}"
     host.check_output(f"mkdir {users_dir}")
     yield Arena(host, tool, users_dir, TEMPLATE if tool == MODULE else NAIVE_TEMPLATE)
-    host.check_output(f"rm -rf {users_dir} /home/* && cp -a /root/before/home /")
+    host.check_output(f"rm -rf {users_dir}")
     if tool == NAIVE:
-        host.check_output(f"chown -R root: {NAIVE_TEMPLATE}")
         # Docker holds some files of /etc in their places.
-        host.check_output("cd /etc && find . | while read f; do test -e /root/before/etc/$f || rm -rf $f; done")
-        host.check_output("cp -a /root/before/etc /")
+        host.check_output(
+            f"chown -R root: {NAIVE_TEMPLATE}; rm -rf /home/*;"
+            " cd /etc && find . | while read f; do test -e /root/before/etc/$f || rm -rf $f; done;"
+            " cp -a /root/before/etc /root/before/home /"
+        )
 
 
 @pytest.fixture
