@@ -12,11 +12,12 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 COLLECTION := .ansible/collections/ansible_collections/crophpc/maskrcnn
 # The tools without an ending are shell scripts.
-SHELL_SCRIPTS := $(filter-out %.py,$(wildcard tools/*)) .ci/run molecule/images/cluster/machine
+SHELL_SCRIPTS := $(filter-out %.py,$(wildcard tools/*)) .ci/run molecule/images/cluster/machine \
+	molecule/images/tunnels/note-question molecule/images/tunnels/one-time-code roles/tunnels/files/maskrcnn
 MIRROR_DIR := $(CURDIR)/build/mirror
 
 .DEFAULT_GOAL := help
-.PHONY: help site mirror test check units integration molecule bench pins requirements clean _site_venv _dev_venv
+.PHONY: help site mirror test shells check units integration molecule bench pins requirements clean _site_venv _dev_venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +30,11 @@ mirror: _dev_venv ## build the offline mirror, build/mirror (PROFILES=tf1,recipe
 	@command -v git >/dev/null || tools/apt-install git
 	@.venv/bin/python tests/fixtures/mirror --output $(MIRROR_DIR) --profiles $(PROFILES)
 
-test: check integration molecule ## everything: checks, units, integration with real packages, the container scenarios
+test: shells check integration molecule ## everything: checks, units, integration with real packages, the container scenarios
+
+# For the unit tests of what users run on their own computers.
+shells:
+	@for shell in dash busybox; do command -v "$$shell" >/dev/null || tools/apt-install "$$shell"; done
 
 check: _dev_venv units ## lint, types and units: the inner loop
 	@ruff check .
@@ -42,7 +47,7 @@ check: _dev_venv units ## lint, types and units: the inner loop
 	@python tools/lock_pip.py --check
 	@tools/sanity
 
-units: _dev_venv ## unit tests
+units: _dev_venv ## unit tests (those of maskrcnn in the shells that are here: dash, bash, busybox)
 	@pytest --numprocesses 2 tests/unit
 
 integration: mirror ## the module and the playbook with the mirror's real packages, on this machine
@@ -65,8 +70,9 @@ pins: _dev_venv ## after a change to a profile: its hashed pip requirements (PRO
 
 requirements: _dev_venv ## after a change to requirements*.in: the hashed requirements
 	@for name in requirements requirements-dev roles/conda_engine/files/requirements \
-			tests/integration/playbooks/conda; do \
-		UV_SYSTEM_CERTS=1 uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
+			tests/integration/playbooks/conda tests/integration/playbooks/pytest36; do \
+		python=3.11; [[ $$name != *36 ]] || python=3.6; \
+		UV_SYSTEM_CERTS=1 uv pip compile --quiet --python-version $$python --generate-hashes --no-annotate \
 			--custom-compile-command "make requirements" $$name.in --output-file $$name.txt; done
 
 clean: ## remove what was built here (not the env)

@@ -38,8 +38,10 @@ def _source(name: str) -> str:
 
     Where a source is rewritten, its byte code is not shared: it has the template's path.
     """
+    if not name.endswith(".pyc"):
+        return ""
     folder, _slash, leaf = name.rpartition("/")
-    if not leaf.endswith(".pyc") or not folder.endswith(CACHE):
+    if not folder.endswith(CACHE):
         return ""
     return f"{folder.removesuffix(CACHE)}{leaf.split('.')[0]}.py"
 
@@ -73,22 +75,22 @@ class _Reader:
         status = Path(here).stat()
         self.check(here, status)
         folder = Folder(path, status.st_mtime_ns)
+        known = self.known.get(path, {})
         below = []
         for entry in entries:
             name = f"{path}/{entry.name}" if path else entry.name
             if entry.is_dir(follow_symlinks=False):
                 below.append(name)
             elif name not in NOT_SHARED and _source(name) not in self.rewritten:
-                folder.entries[entry.name] = self.entry(name, entry)
+                folder.entries[entry.name] = self.entry(name, entry, known.get(entry.name))
                 if folder.entries[entry.name].kind == TEXT:
                     self.rewritten.add(name)
         yield folder
         for name in below:
             yield from self.folders(name)
 
-    def entry(self, name: str, entry: os.DirEntry[str]) -> Entry:
+    def entry(self, name: str, entry: os.DirEntry[str], known: Entry | None) -> Entry:
         found = entry.stat(follow_symlinks=False)
-        known = self.known.get(name.rpartition("/")[0], {}).get(entry.name)
         self.check(entry.path, found)
         facts = (found.st_size, found.st_mtime_ns, found.st_ino)
         if known and known[1:4] == facts:

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix_lock import LOCK_NAME
 from mirror.errors import MirrorError
 
 from . import contenders, report
 from .contenders import Contender, Wish
-from .node import BENCH, NAME, SYSTEM, TEMPLATE, USERS, Node, node, playbook
+from .node import BENCH, NAME, TEMPLATE, Node, node, playbook
 from .place import ROOT, BenchError, Job, Place, result
 from .report import Samples, Share
 
@@ -112,25 +113,34 @@ def loop(contender: Contender, folder: Path) -> Job:
 
 
 def replicas(login: Node, users: Sequence[str], rounds: int, samples: Samples) -> dict[int, Share]:
-    """Replicas of the template for some users, and plain copies of it; returns what one user's takes."""
+    """Replicas of the template for some users, and plain copies of it; returns what one user's takes.
+
+    All of them stay until the end: for seconds after many files were removed, ext4 is slow to make new ones.
+    """
     shares = {}
-    clean = f"rm -rf {USERS}/* {SYSTEM}/copy /home/*/apps /home/*/.conda"
+    made = BENCH / "replicas"
     before = totals(login.place, TEMPLATE)
     for number in range(rounds):
         say(f"replicas, round {number + 1} of {rounds}")
-        samples.add("cp -al, whole", login.place.time(Job(["cp", "-al", TEMPLATE, f"{SYSTEM}/copy"]))[0])
+        copy = made / f"{number}-copy"
+        login.place.run("mkdir", "--parents", copy)
+        samples.add("cp -al, whole", login.place.time(Job(["cp", "-al", TEMPLATE, copy]))[0])
+        # The module locks the template by a file of its own, with no other name.
+        login.place.run("rm", copy / NAME / "conda-meta" / LOCK_NAME)
         for count in COUNTS:
-            login.place.run("bash", "-c", clean)
+            users_dir = made / f"{number}-{count}"
+            login.place.run("bash", "-c", f"mkdir {users_dir}; rm -rf /home/*/apps /home/*/.conda")
             job = login.modules.job(
-                "env_replicas", template=TEMPLATE, users=users[:count], users_dir=USERS, name=NAME, home_link="apps"
+                "env_replicas", template=TEMPLATE, users=users[:count], users_dir=users_dir, name=NAME, home_link="apps"
             )
             seconds, output = login.place.time(job)
-            made = {(user["status"], user["how"]) for user in result(output)["users"]}
-            if made != {("created", "link")}:
-                raise BenchError(f"replicas are to be created by links here; this is what became of them: {made}")
+            became = {(user["status"], user["how"]) for user in result(output)["users"]}
+            if became != {("created", "link")}:
+                raise BenchError(f"replicas are to be created by links here; this is what became of them: {became}")
             samples.add(f"replicas, {count}", seconds / count)
-            after = totals(login.place, TEMPLATE, USERS)
+            after = totals(login.place, TEMPLATE, users_dir)
             shares[count] = Share(*((new - old) / count for new, old in zip(after, before, strict=True)))
+    login.place.run("bash", "-c", f"rm -rf {made} /home/*/apps /home/*/.conda")
     return shares
 
 

@@ -21,7 +21,8 @@ FINE = {
     "cp -al": [0.6, 0.5, 1.5],
     "engine": [0.5, 0.5, 0.5],
     "cp -al, whole": [1.0, 1.0, 1.0],
-    "replicas, 1": [0.9, 0.9, 0.9],
+    "replicas, 1": [1.5, 1.5, 1.5],
+    "replicas, 10": [0.9, 0.9, 0.9],
     "replicas, 50": [0.4, 0.4, 0.4],
     "unchanged, 1": [10, 10, 10],
     "unchanged, 50": [14, 14, 14],
@@ -29,7 +30,9 @@ FINE = {
 
 
 def figures(folder: Path, share: float = 20e6, **changed: list[float]) -> dict[str, Any]:
-    return report.figures(folder, Samples(FINE | changed), SIZES, {1: Share(share, 4500), 50: Share(18e6, 4500)})
+    return report.figures(
+        folder, Samples(FINE | changed), SIZES, {1: Share(share, 4500), 10: Share(18e6, 4500), 50: Share(18e6, 4500)}
+    )
 
 
 def test_a_ratio_is_the_median_of_the_rounds(tmp_path: Path) -> None:
@@ -37,6 +40,7 @@ def test_a_ratio_is_the_median_of_the_rounds(tmp_path: Path) -> None:
     assert found["create_vs_cp_al"] == 2.0
     assert found["create_seconds"] == 1.0
     assert found["replica_vs_cp_al"] == 0.9
+    assert found["replica_vs_cp_al_by_users"] == {"1": 1.5, "10": 0.9, "50": 0.4}
     assert found["replica_disk_share"] == 0.02
 
 
@@ -51,7 +55,7 @@ def test_what_was_not_measured_breaks_no_bound(tmp_path: Path) -> None:
     ("changed", "key"),
     [
         ({"conda_env": [1.3, 1.3, 3.4]}, "create_vs_cp_al"),
-        ({"replicas, 1": [1.1, 1.1, 0.1]}, "replica_vs_cp_al"),
+        ({"replicas, 10": [1.1, 1.1, 0.1]}, "replica_vs_cp_al"),
         ({"unchanged, 50": [15.2, 15.2, 15.2]}, "unchanged_50_vs_1"),
         ({"micromamba 2.8.1": [1.0, 1.0, 3.0]}, "create_vs_micromamba"),
         ({"share": 31e6}, "replica_disk_share"),

@@ -1,14 +1,19 @@
-"""Opens a page in a browser without a screen, does what a user does there, and says what is to be seen, as JSON.
+"""Opens a page in a browser without a screen, does what a user does there, and notes what is to be seen.
 
-browse.py tensorboard URL PICTURE: all charts are open; {"charts": {NAME: number of curves}, "runs": [NAME, ...]}
-browse.py notebook URL PICTURE: the first cell is run; {"output": what it has printed}
-browse.py page URL PICTURE: {"text": all there is to be read}
+browse.py tensorboard NAME URL: once the charts are drawn; {"charts": {NAME: number of curves}, "runs": [TEXT, ...]}
+browse.py notebook NAME URL: runs the first cell; {"output": what it prints}
+browse.py page NAME URL: {"text": all there is to be read}
+
+That is in seen/NAME.json in the user's home, last of all, with the address in the end; seen/NAME.png is a picture.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
@@ -17,27 +22,36 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 SECONDS = 60
-# A curve that has been drawn is a path of many points.
-CHARTS = """
-const charts = {};
-for (const card of document.querySelectorAll("tf-scalar-card")) {
-    const curves = [...card.querySelectorAll("svg .scatter-plot, svg path")].filter(
-        (path) => (path.getAttribute("d") || "").split(/[LC]/).length > 5);
-    charts[card.tag] = curves.length;
+# TensorBoard's parts are documents within documents.
+EVERYTHING = """
+function* everything(root) {
+    for (const element of root.querySelectorAll("*")) {
+        yield element;
+        if (element.shadowRoot) yield* everything(element.shadowRoot);
+    }
 }
-return charts;
+const named = (name, root = document) => [...everything(root)].filter((element) => element.localName === name);
 """
-RUNS = "return [...document.querySelectorAll('tf-runs-selector .name')].map((name) => name.textContent.trim());"
+# A curve is a path of many points; there are two in each colour, of which one is smooth.
+CHARTS = """
+return Object.fromEntries(named("tf-scalar-card").map((card) => [card.tag, new Set(
+    named("path", card.shadowRoot).filter((path) => (path.getAttribute("d") || "").split("L").length > 10)
+        .map((path) => getComputedStyle(path).stroke)).size]));
+"""
+TEXTS = """
+return named("tf-runs-selector").flatMap((part) => [...everything(part.shadowRoot)])
+    .filter((element) => element.childElementCount === 0).map((element) => element.textContent.trim());
+"""
 CONNECTED = "return Boolean(window.Jupyter?.notebook?.kernel?.is_connected());"
 
 
 def tensorboard(browser: webdriver.Chrome) -> dict[str, object]:
     def drawn(_: object) -> dict[str, int]:
-        charts: dict[str, int] = browser.execute_script(CHARTS)
+        charts: dict[str, int] = browser.execute_script(EVERYTHING + CHARTS)
         return charts if charts and all(charts.values()) else {}
 
     charts = WebDriverWait(browser, SECONDS).until(drawn)
-    return {"charts": charts, "runs": browser.execute_script(RUNS)}
+    return {"charts": charts, "runs": browser.execute_script(EVERYTHING + TEXTS)}
 
 
 def notebook(browser: webdriver.Chrome) -> dict[str, object]:
@@ -53,18 +67,25 @@ def page(browser: webdriver.Chrome) -> dict[str, object]:
     return {"text": browser.find_element(By.TAG_NAME, "body").text}
 
 
-def main(kind: str, url: str, picture: str) -> None:
+def main(kind: str, name: str, url: str) -> None:
     options = webdriver.ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
         options.add_argument(argument)
-    browser = webdriver.Chrome(options=options)
-    try:
-        browser.get(url)
-        seen = {"tensorboard": tensorboard, "notebook": notebook, "page": page}[kind](browser)
-        print(json.dumps({"url": browser.current_url, "title": browser.title, **seen}))
-    finally:
-        browser.save_screenshot(picture)
-        browser.quit()
+    seen = Path.home() / "seen" / name
+    seen.parent.mkdir(mode=0o700, exist_ok=True)
+    # What a browser leaves is not what a test looks for.
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"] = folder
+        browser = webdriver.Chrome(options=options)
+        try:
+            browser.get(url)
+            found = {"tensorboard": tensorboard, "notebook": notebook, "page": page}[kind](browser)
+            found["url"] = browser.current_url
+        finally:
+            browser.save_screenshot(f"{seen}.png")
+            browser.quit()
+    Path(f"{seen}.part").write_text(json.dumps(found))
+    Path(f"{seen}.part").rename(f"{seen}.json")
 
 
 if __name__ == "__main__":

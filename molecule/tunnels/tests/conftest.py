@@ -6,18 +6,15 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from lab import ADA, BIN, BUILD, ENV, GRACE, INSIDE, Person, on
+from lab import ADA, BIN, BUILD, ENV, FOLDER, GRACE, INSIDE, LINUS, LOGS, NOTEBOOKS, PRINTED, RUN, Person, on
 
-# Nobody but ada knows these.
-FOLDER, RUN, PRINTED = "hushed", "whispered", "murmured"
-IMPORTED = f"{PRINTED} from /mnt/apps/users/ada/conda/envs/maskrcnn_example/include/Mask_RCNN/mrcnn/model.py"
 CELLS = {
     "look": f"import mrcnn.model\nprint('{PRINTED} from', mrcnn.model.__file__)",
     "chatter": f"import time\nwhile True:\n    print('{PRINTED}', flush=True)\n    time.sleep(0.2)",
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def program() -> None:
     """The workstation's program, as a user gets it: from their environment, with scp."""
     desk = on("workstation", ADA)
@@ -29,10 +26,8 @@ def program() -> None:
 def training() -> None:
     """Two runs with curves, and notebooks, in folders that nobody else can open."""
     twiki = on("twiki", ADA)
-    logs = " ".join(f"{FOLDER}/logs/{run}" for run in (RUN, "shapes"))
-    twiki.check_output(
-        f"cd && mkdir --mode=0700 --parents {FOLDER}/notebooks && {BIN % ADA}/python {INSIDE}/curves.py {logs}"
-    )
+    twiki.check_output(f"cd && rm -rf {FOLDER} && mkdir --parents {NOTEBOOKS} && chmod 0700 {FOLDER}")
+    twiki.check_output(f"cd && {BIN % ADA}/python {INSIDE}/curves.py {LOGS}/{RUN} {LOGS}/shapes")
     for name, cell in CELLS.items():
         notebook = {
             "cells": [{"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": cell}],
@@ -40,12 +35,24 @@ def training() -> None:
             "nbformat": 4,
             "nbformat_minor": 4,
         }
-        twiki.check_output(f"cat >/home/{ADA}/{FOLDER}/notebooks/{name}.ipynb <<'END'\n%s\nEND" % json.dumps(notebook))
+        twiki.check_output(f"cat >/home/{ADA}/{NOTEBOOKS}/{name}.ipynb <<'END'\n%s\nEND" % json.dumps(notebook))
 
 
 @pytest.fixture
 def ada() -> Iterator[Person]:
     person = Person(ADA)
+    yield person
+    person.leaves()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Person]:
+    """Ada at another computer: another account, which has her key."""
+    for key in ("id_ed25519", "id_ed25519.pub"):
+        on("workstation").check_output(
+            f"install --owner={LINUS} --mode=0600 /home/{ADA}/.ssh/{key} /home/{LINUS}/.ssh/"
+        )
+    person = Person(ADA, LINUS)
     yield person
     person.leaves()
 

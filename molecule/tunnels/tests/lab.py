@@ -15,7 +15,8 @@ from typing import Any
 import testinfra
 from testinfra.host import Host
 
-ADA, GRACE = "ada", "grace"
+# Linus is ada at another computer.
+ADA, GRACE, LINUS = "ada", "grace", "linus"
 # As a user types it on the cluster, and in full.
 ENV = "apps/conda/envs/maskrcnn_example"
 BIN = f"/home/%s/{ENV}/bin"
@@ -23,6 +24,10 @@ NODE = "n21-16-256-twiki"
 # What tests leave for people: pictures and tables.
 BUILD = Path(__file__).parents[3] / "build/tunnels"
 INSIDE = "/usr/local/lib/tunnels"
+# What ada has there. Nobody else knows these words.
+FOLDER, RUN, PRINTED = "hushed", "whispered", "murmured"
+LOGS, NOTEBOOKS = f"{FOLDER}/logs", f"{FOLDER}/notebooks"
+BROWSER = f"python3 {INSIDE}/browse.py"
 URL = re.compile(r"http://127\.0\.0\.1:(\d+)/\S*")
 CONTROL_C = "\x03"
 
@@ -54,17 +59,10 @@ class Terminal:
 
     def __init__(self, user: str, command: str, **env: str) -> None:
         settings = [f"--env={name}={value}" for name, value in env.items()]
-        within = ["docker", "exec", "--interactive", f"--user={user}", f"--workdir=/home/{user}", *settings]
+        window = ["docker", "exec", "--interactive", f"--user={user}", f"--workdir=/home/{user}", *settings]
+        window += [container("workstation"), "sh", "-c", 'echo $$ && exec script -qefc "$1" /dev/null', "window"]
         self.process = subprocess.Popen(
-            [
-                *within,
-                container("workstation"),
-                "sh",
-                "-c",
-                'echo $$ && exec script -qefc "$1" /dev/null',
-                "sh",
-                command,
-            ],
+            [*window, command],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -82,19 +80,19 @@ class Terminal:
             self.said += more.decode(errors="replace")
 
     def shows(self, pattern: str | re.Pattern[str], seconds: float = 60) -> re.Match[str]:
-        """Wait for a text."""
+        """Wait for a text; the last one of its kind."""
         found: list[re.Match[str]] = []
 
         def look() -> bool:
             over = self.process.poll() is not None
             if over:
                 self.reader.join()
-            found.extend(re.finditer(pattern, self.said))
+            found[:] = re.finditer(pattern, self.said)
             return bool(found) or over
 
         wait_until(look, seconds)
         assert found, f"no {pattern} in {seconds} s:\n{self.said}"
-        return found[0]
+        return found[-1]
 
     def press(self, keys: str) -> None:
         self.keys.write(keys.encode())
@@ -130,7 +128,7 @@ class Person:
         return self.terminals[-1]
 
     def watches(self, command: str, **env: str) -> Watch:
-        return Watch(self, self.opens(f"maskrcnn {command}", **env))
+        return Watch(self, self.opens(f"exec maskrcnn {command}", **env))
 
     def runs(self, command: str, **env: str) -> tuple[int, str]:
         """A program in a terminal that comes to its end; what it said."""
@@ -143,6 +141,22 @@ class Person:
         said: str = self.desk.check_output(f"cd && {settings} {command}")
         return said
 
+    def sees(self, kind: str, name: str, url: str) -> Seen:
+        """Open a page in a browser."""
+        result = self.desk.run(f"rm -f ~/seen/{name}.*; {BROWSER} {kind} {name} '{url}'")
+        return self.seen(name, 0, str(result))
+
+    def seen(self, name: str, seconds: float = 90, why: str = "") -> Seen:
+        """What was to be seen in a browser; its picture comes to this machine."""
+        file = f"/home/{self.account}/seen/{name}"
+        there = wait_until(lambda: on("workstation").file(f"{file}.json").exists, seconds)
+        BUILD.mkdir(parents=True, exist_ok=True)
+        copy = ["docker", "cp", "--quiet", f"{container('workstation')}:{file}.png", str(BUILD)]
+        subprocess.run(copy, check=False)
+        assert there, why
+        found: Seen = json.loads(on("workstation").check_output(f"cat {file}.json"))
+        return found
+
     def servers(self) -> list[Server]:
         """Those that live, once there is a connection."""
         found: list[Server] = json.loads(self.does("maskrcnn list --json"))
@@ -152,16 +166,22 @@ class Person:
         """How often gruffalo has asked for one."""
         return int(on("gruffalo").run(f"grep --count --line-regexp {self.name} /var/log/one-time-codes").stdout)
 
-    def leaves(self) -> None:
-        """Nothing goes on, and no program remembers anything."""
-        on("gruffalo").check_output(f"scancel --user={self.name}")
+    def closes(self) -> None:
+        """Close all windows."""
         for terminal in self.terminals:
             terminal.close()
         self.terminals.clear()
+
+    def leaves(self) -> None:
+        """Nothing goes on, and no program remembers anything."""
+        on("gruffalo").check_output(f"scancel --user={self.name}")
+        self.closes()
         for machine, user in (("gruffalo", self.name), ("twiki", self.name), ("workstation", self.account)):
-            on(machine).run(f"ps -u {user} -o pid= | xargs --no-run-if-empty kill -KILL")
+            on(machine).run(
+                f"ps -u {user} -o pid= | xargs --no-run-if-empty kill -KILL; find /tmp -user {user} -delete"
+            )
         for machine, user in (("gruffalo", self.name), ("workstation", self.account)):
-            on(machine).check_output(f"cd /home/{user} && rm -rf .local/state/crophpc-maskrcnn .cache/crophpc-maskrcnn")
+            on(machine).check_output(f"cd /home/{user} && rm -rf .cache .ipython .jupyter .local seen *.log")
 
 
 class Watch:
@@ -173,32 +193,16 @@ class Watch:
         self.url, self.port = found[0], int(found[1])
 
     def answers(self) -> bool:
-        return self.person.desk.run(f"curl --silent --fail --max-time 5 --output /dev/null {self.url}").succeeded
-
-    def page(self, kind: str, picture: str) -> Seen:
-        return browse(self.person.desk, kind, self.url, picture)
+        asked = self.person.desk.run(f"curl --silent --fail --max-time 5 --output /dev/null {self.url}")
+        return bool(asked.succeeded)
 
 
-def browse(desk: Host, kind: str, url: str, picture: str) -> Seen:
-    """What is to be seen in a browser; the picture comes to this machine."""
-    result = desk.run(f"python3 {INSIDE}/browse.py {kind} '{url}' /tmp/{picture}.png")
-    BUILD.mkdir(parents=True, exist_ok=True)
-    copy = ["docker", "cp", "--quiet", f"{container('workstation')}:/tmp/{picture}.png", str(BUILD)]
-    subprocess.run(copy, check=False)
-    assert result.succeeded, result
-    seen: Seen = json.loads(result.stdout)
-    return seen
-
-
-def traces(user: str) -> dict[str, str]:
-    """What a user has on the machines that is not in their home: processes, and files in places that all share."""
+def traces(user: str) -> dict[str, list[str]]:
+    """What a user has on the machines outside their home: processes, and files in folders that all share."""
     look = f"ps -u {user} -o args= --sort pid; find /tmp /var/tmp /dev/shm /run/screen -user {user} -printf '%p %y\\n'"
-    # This folder keeps its name from others; see the role.
+    # One folder stays, empty: nobody else is to have its name.
+    kept = f"/tmp/maskrcnn-{on('twiki').user(user).uid} d"  # noqa: S108
     return {
-        machine: "\n".join(
-            line
-            for line in on(machine).check_output(look).splitlines()
-            if not re.fullmatch(r"/tmp/maskrcnn-\d+ d", line)
-        )
+        machine: [line for line in on(machine).check_output(look).splitlines() if line != kept]
         for machine in ("gruffalo", "twiki", "workstation")
     }

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 from playbook import Playbook
@@ -31,6 +32,14 @@ def test_every_role_works_by_itself(playbook: Playbook, newer_wheels: Path, tmp_
     assert list((env / "lib" / "python3.6" / "site-packages").glob("termcolor-99.dist-info"))
     assert (env / "include" / "Mask_RCNN" / "mrcnn" / "model.py").is_file()
     assert conda_packages(playbook.home / "elsewhere") == conda_packages(env)
+    for command in (
+        [env / "bin" / "maskrcnn-serve", "list"],
+        ["sh", playbook.home / "program" / "maskrcnn", "tensorboard", "--dry-run", "logs"],
+    ):
+        environ = {"HOME": str(playbook.home), "PATH": "/usr/bin:/bin"}
+        run = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+    assert "on login.example.org:\n    ~/apps/conda/envs/alone/bin/maskrcnn-serve tensorboard logs\n" in run.stdout
 
     second = playbook.run("../tests/integration/playbooks/alone", variables)
     assert second.returncode == 0, second.output
