@@ -4,6 +4,7 @@
 
 import os
 import pwd
+import shlex
 import shutil
 import subprocess
 
@@ -70,7 +71,7 @@ def running(job: str) -> dict:
 
 def submit(command: list, name: str, log: str, options: dict, extra: list) -> str:
     """Hand in a job that runs a command. Returns its number."""
-    script = "#!/bin/sh\nunset XDG_RUNTIME_DIR\nexec {}\n".format(" ".join(command))
+    script = "#!/bin/sh\nunset XDG_RUNTIME_DIR\nexec {}\n".format(" ".join(map(shlex.quote, command)))
     asked = ["--{}={}".format(key, value) for key, value in options.items() if value]
     answer = ask(
         "sbatch", "--parsable", "--job-name=" + name, "--output=" + log, "--open-mode=append",
