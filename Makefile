@@ -5,7 +5,7 @@ MAKEFLAGS += --no-builtin-rules
 
 PROFILE ?= tf1
 PROFILES ?= tf1,recipe
-SCENARIO ?= site cluster user_envs tunnels
+SCENARIO ?= $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
 ANSIBLE_ARGS ?=
 # Programs of the checkout's own environment come first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

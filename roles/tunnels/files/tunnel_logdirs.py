@@ -5,6 +5,7 @@
 import difflib
 import os
 import re
+import sys
 from pathlib import Path
 
 from tunnel_state import TunnelError
@@ -67,7 +68,7 @@ def hint(path: Path) -> str:
         above = above.parent
     # Not every folder of the machine.
     places = [above] if len(above.parts) > 2 else []  # noqa: PLR2004
-    places += [Path.home() / "logs", Path(os.sys.prefix) / "include" / "Mask_RCNN" / "logs"]
+    places += [Path.home() / "logs", Path(sys.prefix) / "include" / "Mask_RCNN" / "logs"]
     runs = [folder for place in places if place.is_dir() for folder in with_events(place)]
     parents = [str(Path(folder).parent) for folder in runs]
     there = sorted(set(runs + [parent for parent in parents if parents.count(parent) > 1]))
