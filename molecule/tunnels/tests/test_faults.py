@@ -134,15 +134,22 @@ def test_a_job_that_starts_later(ada: Person) -> None:
     assert Watch(ada, again).answers()
 
 
+def state_of(job: str) -> str:
+    """What Slurm says of a job."""
+    said: str = on("gruffalo", ADA).check_output(f"squeue --noheader --job={job} --format=%T")
+    return said
+
+
 def test_inside_a_job_that_runs(ada: Person) -> None:
     job = on("gruffalo", ADA).check_output("sbatch --parsable --ntasks=2 --output=/dev/null --wrap 'sleep 600'")
+    assert wait_until(lambda: state_of(job) == "RUNNING"), state_of(job)
     watch = ada.watches(f"{IN_JOB} --job {job}")
     assert watch.answers()
     assert [(server["job"], server["node"]) for server in ada.servers()] == [(job, NODE)]
     status, said = ada.runs(f"maskrcnn stop {ada.servers()[0]['id']}")
     assert status == 0, said
     # It was the server that was stopped.
-    assert on("gruffalo", ADA).check_output(f"squeue --noheader --job={job} --format=%T") == "RUNNING"
+    assert state_of(job) == "RUNNING"
 
 
 def test_the_connection_is_killed(ada: Person) -> None:
