@@ -3,6 +3,8 @@
 """What can be wrong: with a call, with a label, with a data set."""
 
 import contextlib
+import shlex
+from pathlib import Path
 from typing import Iterator, List, NamedTuple
 
 SHOWN = 20  # of many lines, as many
@@ -64,3 +66,10 @@ def count(number: int, noun: str) -> str:
     """`1 label`, `2 labels`."""
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
     return "{} {}".format(number, noun if number == 1 else plural)
+
+
+def relative(path: Path) -> str:
+    """A path as people would type it: from the working folder, if it is below it, and quoted where need be."""
+    with contextlib.suppress(ValueError):
+        path = path.resolve().relative_to(Path.cwd())
+    return shlex.quote(str(path))

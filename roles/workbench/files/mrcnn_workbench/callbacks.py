@@ -1,0 +1,246 @@
+# Copyright: crophpc.maskrcnn contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What happens while a model is trained: Keras callbacks, those that settings name and those of every run."""
+
+import contextlib
+import csv
+import io
+import math
+import sys
+import time
+from datetime import datetime, timedelta
+from typing import Any, Callable, Dict, List, Optional, TextIO
+
+# The first of what imports TensorFlow, since it does so without its chatter.
+from mrcnn_workbench import mask_rcnn  # isort: skip
+
+import keras.backend
+import keras.callbacks
+
+from mrcnn_workbench import runs
+from mrcnn_workbench.curves import draw
+from mrcnn_workbench.errors import WorkbenchError
+from mrcnn_workbench.runs import Run
+from mrcnn_workbench.settings import Settings
+
+NOTE_EVERY, LINE_EVERY = 5, 30  # seconds: between notes of how far it is, and between lines where they are kept
+DAY = 86400
+
+
+class Stopped(Exception):
+    """Somebody, or Slurm, wants the training to end; it can be resumed."""
+
+
+class TrainingFailed(Exception):
+    """It is of no use to go on. The text says why, and what to do."""
+
+
+def named(wanted: List[Settings], learning_rate: float, first: int, validated: bool) -> List[Any]:
+    """The callbacks that settings name, for a stage with this learning rate, whose first epoch is `first` (from 0 on).
+
+    Raises WorkbenchError.
+    """
+    found = []
+    for entry in wanted:
+        ((name, arguments),) = entry.items()
+        try:
+            if ":" in name:
+                found.append(mask_rcnn.imported(name, "callbacks")(**arguments))
+            elif name in NAMED:
+                found.append(NAMED[name](arguments, learning_rate, first, validated))
+            else:
+                raise WorkbenchError("callbacks: {} is not one of {}, or MODULE:CLASS".format(name, ", ".join(NAMED)))
+        except (TypeError, ValueError, KeyError) as error:
+            raise WorkbenchError("callbacks: {}: {}".format(name, error)) from error
+    return found
+
+
+def _early_stopping(arguments: Settings, _rate: float, _first: int, validated: bool) -> Any:
+    monitor = "val_loss" if validated else "loss"
+    return keras.callbacks.EarlyStopping(**dict({"monitor": monitor, "patience": 10}, **arguments))
+
+
+def _reduce_learning_rate(arguments: Settings, _rate: float, _first: int, validated: bool) -> Any:
+    monitor = "val_loss" if validated else "loss"
+    return keras.callbacks.ReduceLROnPlateau(**dict({"monitor": monitor, "patience": 5, "factor": 0.1}, **arguments))
+
+
+def _learning_rate_steps(arguments: Settings, rate: float, first: int, _validated: bool) -> Any:
+    """From each of `epochs` (of the stage, the first is 1) on, times `factor`."""
+    unknown = set(arguments) - {"epochs", "factor"}
+    if unknown or not arguments.get("epochs"):
+        raise ValueError("epochs (a list) and factor are wanted")
+    epochs, factor = [int(epoch) for epoch in arguments["epochs"]], float(arguments.get("factor", 0.1))
+
+    def schedule(epoch: int) -> float:
+        return rate * factor ** sum(epoch - first + 1 >= step for step in epochs)
+
+    return keras.callbacks.LearningRateScheduler(schedule)
+
+
+NAMED: Dict[str, Callable[[Settings, float, int, bool], Any]] = {
+    "early_stopping": _early_stopping,
+    "reduce_learning_rate": _reduce_learning_rate,
+    "learning_rate_steps": _learning_rate_steps,
+}
+
+
+class Journal:
+    """What a training says: on the terminal, and in the run's log."""
+
+    def __init__(self, run: Run, terminal: Optional[TextIO] = None) -> None:
+        self.terminal = terminal or sys.stdout
+        self.live = self.terminal.isatty()
+        self.file = run.path(runs.LOG).open("a", encoding="utf-8")
+        self._width = 0
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._clear()
+        print(line, file=self.terminal, flush=True)
+        # What cannot be written here is missed less than the training would be.
+        with contextlib.suppress(OSError):
+            self.file.write("{:%Y-%m-%d %H:%M:%S}  {}\n".format(datetime.now(), line))
+            self.file.flush()
+
+    def show(self, line: str) -> None:
+        """A line that the next one replaces, on a terminal; elsewhere one more line."""
+        if not self.live:
+            print(line, file=self.terminal, flush=True)
+            return
+        print("\r" + line.ljust(self._width), end="", file=self.terminal, flush=True)
+        self._width = len(line)
+
+    def close(self) -> None:
+        self._clear()
+        with contextlib.suppress(OSError):
+            self.file.close()
+
+    def _clear(self) -> None:
+        if self._width:
+            print("\r" + " " * self._width, end="\r", file=self.terminal)
+            self._width = 0
+
+
+class Recorder(keras.callbacks.Callback):
+    """Keeps everything of a run: metrics, checkpoints, how far it is; says it; and sees to it that losses are numbers.
+
+    It comes last, after callbacks that change something.
+    """
+
+    def __init__(self, run: Run, model: mask_rcnn.Model, journal: Journal, plan: Dict[str, Any]) -> None:
+        """`plan`: stage (a text), epochs (of all stages), keep, and stop, a function that says why to stop, or ""."""
+        super().__init__()
+        self.run, self.whole_model, self.journal, self.plan = run, model, journal, plan
+        self.shown = self.noted = 0.0
+        self.losses: List[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epoch, self.began, self.losses = epoch + 1, time.time(), []
+
+    def on_batch_end(self, batch: int, logs: Any = None) -> None:
+        logs = logs or {}
+        self.losses.append(float(logs["loss"]))
+        if not math.isfinite(self.losses[-1]):
+            parts = [name for name in mask_rcnn.LOSSES if not math.isfinite(float(logs.get(name, 0)))]
+            raise TrainingFailed(
+                "the loss is {} in epoch {}, step {} ({}). Try a learning rate ten times smaller; "
+                "`mrcnn data check` finds labels that cause it; on a GPU that TensorFlow 1.15 does not know "
+                "(a100, l40s) it always is".format(self.losses[-1], self.epoch, batch + 1, ", ".join(parts) or "all")
+            )
+        steps, done = self.params["steps"], batch + 1
+        now = time.time()
+        each = (now - self.began) / done
+        left = each * (steps - done + (self.plan["epochs"] - self.epoch) * steps)
+        if now - self.shown >= (0 if self.journal.live else LINE_EVERY):
+            self.shown = now
+            self.journal.show(
+                "epoch {}/{}  step {}/{}  loss {:.3f}  {:.2f} s a step  {}".format(
+                    self.epoch, self.plan["epochs"], done, steps, self.losses[-1], each, ends(left)
+                )
+            )
+        if now - self.noted >= NOTE_EVERY:
+            self.noted = now
+            self.run.note(
+                epoch=self.epoch - 1, step=done, steps=steps, loss=self.losses[-1], seconds_a_step=round(each, 3),
+                ends=round(now + left),
+            )  # fmt: skip
+        why = self.plan["stop"]()
+        if why:
+            raise Stopped(why)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        values = {name: float(value) for name, value in (logs or {}).items() if name != "lr"}
+        seconds = time.time() - self.began
+        rate = float(keras.backend.get_value(self.model.optimizer.lr))
+        before = [row["val_loss"] for row in self.run.metrics() if "val_loss" in row]
+        best = "val_loss" in values and (not before or values["val_loss"] < min(before))
+        row = dict({"epoch": self.epoch, "seconds": round(seconds, 2), "learning_rate": rate}, **values)
+        add_row(self.run, row)
+        mask_rcnn.save(self.whole_model, self.run.checkpoint_path(self.epoch))
+        left = seconds * (self.plan["epochs"] - self.epoch)
+        self.run.note(
+            epoch=self.epoch, step=0, steps=self.params["steps"], loss=values["loss"], val_loss=values.get("val_loss"),
+            seconds_a_step=round(seconds / self.params["steps"], 3), ends=round(time.time() + left),
+        )  # fmt: skip
+        parts = ["epoch {}/{}".format(self.epoch, self.plan["epochs"]), self.plan["stage"], "loss {:.3f}".format(values["loss"])]
+        if "val_loss" in values:
+            parts.append("val_loss {:.3f}{}".format(values["val_loss"], ", the best so far" if best else ""))
+        parts.append("{:.0f} s".format(seconds))
+        if self.epoch < self.plan["epochs"]:
+            parts.append(ends(left))
+        self.journal.say("  ".join(parts))
+        draw(self.run)
+        self.prune()
+        why = self.plan["stop"]()
+        if why and self.epoch < self.plan["epochs"]:
+            raise Stopped(why)
+
+    def prune(self) -> None:
+        """Removes older checkpoints; the best one stays."""
+        found = self.run.checkpoints()
+        for checkpoint in found[: -self.plan["keep"]]:
+            if checkpoint != self.run.best():
+                checkpoint.path.unlink()
+
+
+def ends(seconds: float) -> str:
+    """When something will be over that takes so long."""
+    end = datetime.now() + timedelta(seconds=seconds)
+    form = "%H:%M" if seconds < DAY else "%a %d %b %H:%M"
+    return "ends {} (in {})".format(end.strftime(form), duration(seconds))
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    if minutes < 2:  # noqa: PLR2004
+        return "{:.0f} s".format(seconds)
+    if hours < 1:
+        return "{} min".format(minutes)
+    if seconds < DAY:
+        return "{} h {:02} min".format(hours, minutes % 60)
+    return "{} d {} h".format(hours // 24, hours % 24)
+
+
+def add_row(run: Run, row: Dict[str, float]) -> None:
+    """One more line of metrics."""
+    rows = [dict(found) for found in run.metrics() if found["epoch"] < row["epoch"]]
+    write_rows(run, [*rows, row])
+
+
+def write_rows(run: Run, rows: List[Dict[str, float]]) -> None:
+    """All lines of metrics; a column for whatever any of them has."""
+    names: List[str] = []
+    for row in rows:
+        names += [name for name in row if name not in names]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _short(value) for name, value in row.items()})
+    runs.write_whole(run.path(runs.METRICS), text.getvalue())
+
+
+def _short(value: float) -> Any:
+    return int(value) if float(value).is_integer() else "{:.6g}".format(value)

@@ -1,0 +1,267 @@
+# Copyright: crophpc.maskrcnn contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The package `mrcnn` as all verbs use it: configuration, data sets, models and their weights.
+
+It works with GitHub's master and with the older release on PyPI, unchanged. Importing this module imports TensorFlow.
+"""
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+import random
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Sequence
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import keras.backend
+    import tensorflow as tf
+    from mrcnn import model as modellib
+    from mrcnn import utils
+    from mrcnn.config import Config
+
+import h5py
+import numpy as np
+import skimage.io
+
+from mrcnn_workbench import dataset, host, settings, small
+from mrcnn_workbench.errors import WorkbenchError, count, listed
+from mrcnn_workbench.settings import Settings
+
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+# Of how they do what mrcnn asks for; nothing that its users could change.
+warnings.filterwarnings("ignore", module="tensorflow|keras|mrcnn|skimage")
+
+# Regular expressions of layers' names, as in mrcnn.model.MaskRCNN.train, which keeps them to itself.
+_HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
+LAYERS = {
+    "heads": _HEADS,
+    "3+": r"(res3.*)|(bn3.*)|(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|" + _HEADS,
+    "4+": r"(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|" + _HEADS,
+    "5+": r"(res5.*)|(bn5.*)|" + _HEADS,
+    "all": ".*",
+}
+# The layers whose shapes depend on the number of classes.
+OF_CLASSES = ["mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask"]
+LOSSES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss")
+SHOWN = 8
+
+
+def start_session(seed: int) -> None:
+    """A fresh TensorFlow session on the CPUs and GPUs that we may use."""
+    keras.backend.clear_session()
+    random.seed(seed)
+    np.random.seed(seed)  # mrcnn itself draws from the global generators
+    tf.set_random_seed(seed)
+    keras.backend.set_session(tf.Session(config=host.session_config()))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what mrcnn prints."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def imported(name: str, what: str) -> Any:
+    """What MODULE:NAME means; modules in the working folder count. Raises WorkbenchError."""
+    module, _colon, attribute = name.partition(":")
+    sys.path.append(str(Path.cwd()))
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise WorkbenchError("{} {}: {}; is the folder with it on PYTHONPATH?".format(what, name, error)) from error
+    finally:
+        sys.path.pop()
+
+
+def configuration(wanted: Settings, classes: Sequence[str], inference: bool = False, **more: Any) -> Any:
+    """mrcnn's configuration for settings and classes (the background's among them).
+
+    `inference`: one image a step on one device. `more` are mrcnn's own settings. Raises WorkbenchError.
+    """
+    values: Dict[str, Any] = {
+        "NAME": "workbench",
+        "NUM_CLASSES": len(classes),
+        "GPU_COUNT": 1 if inference else wanted["gpus"],
+        "IMAGES_PER_GPU": 1 if inference else wanted["images_per_gpu"],
+        "IMAGE_MIN_DIM": wanted["image_size"] * 25 // 32,  # mrcnn's own 800 for 1024
+        "IMAGE_MAX_DIM": wanted["image_size"],
+        "LEARNING_MOMENTUM": wanted["momentum"],
+        "USE_MINI_MASK": mini_masks_work() if wanted["mini_masks"] == "auto" else wanted["mini_masks"],
+        "BACKBONE": wanted["backbone"],
+    }
+    if wanted["backbone"] == settings.SMALL:
+        values.update(
+            small.MODEL, BACKBONE=staticmethod(small.backbone), COMPUTE_BACKBONE_SHAPE=staticmethod(small.shapes)
+        )
+    elif ":" in wanted["backbone"]:
+        values["BACKBONE"] = staticmethod(imported(wanted["backbone"], "backbone"))
+        values["COMPUTE_BACKBONE_SHAPE"] = staticmethod(small.shapes)
+    given = dict(wanted["model"], **more)
+    for name, value in given.items():
+        known = getattr(Config, name, values.get(name))
+        if known is None and name not in values and not hasattr(Config, name) and name != "PRE_NMS_LIMIT":
+            raise WorkbenchError("model: mrcnn.config.Config has no setting {}".format(name))
+        if isinstance(known, np.ndarray):
+            value = np.array(value)
+        elif isinstance(known, dict) and isinstance(value, dict):
+            value = dict(known, **value)
+        values[name] = value
+    return type("WorkbenchConfig", (Config,), values)()
+
+
+def mini_masks_work() -> bool:
+    """Whether this release makes masks smaller without spoiling them.
+
+    PyPI's, with scikit-image from 0.16 on, smooths a bool mask away before it shrinks it.
+    """
+    masks = np.zeros((128, 128, 1), bool)
+    masks[16:112, 24:104] = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        small_masks = utils.minimize_mask(utils.extract_bboxes(masks), masks, (28, 28))
+    return bool(small_masks.mean() > 0.5)  # noqa: PLR2004 - the box is full
+
+
+class BrokenImageError(Exception):
+    """An image of the data set that cannot be used."""
+
+
+class Images(utils.Dataset):
+    """A split of a data set, as mrcnn wants it. Image ids are places in `split.images`."""
+
+    def __init__(self, split: dataset.Split, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.split = split
+        self.broken: List[str] = []  # mrcnn would only log it and go on
+        names = {record["id"]: str(record["name"]) for record in split.categories}
+        for number, name in enumerate(classes[1:], 1):
+            self.add_class("dataset", number, name)
+        annotations = split.by_image()
+        for image in split.images:
+            labels = [
+                (classes.index(names[record["category_id"]]), record)
+                for record in annotations[image["id"]]
+                if not record.get("iscrowd")
+            ]
+            self.add_image("dataset", image["id"], str(split.image_path(image)), record=image, labels=labels)
+        self.prepare()
+        # Of others mrcnn makes no batch, and would look for one for ever.
+        self.labelled = [number for number in self.image_ids if self.image_info[number]["labels"]]
+
+    def load_image(self, image_id: int) -> np.ndarray:
+        """uint8 [height, width, 3]."""
+        try:
+            image: np.ndarray = super().load_image(image_id)
+        except Exception as error:  # whatever libraries make of a damaged file
+            self.broken.append("{}: {}".format(self.image_info[image_id]["path"], error))
+            raise BrokenImageError(self.broken[-1]) from error
+        return image
+
+    def load_mask(self, image_id: int) -> Any:
+        """Masks, bool [height, width, n], and class ids, int32 [n]."""
+        info = self.image_info[image_id]
+        size = info["record"]["width"], info["record"]["height"]
+        if not info["labels"]:
+            return np.zeros((size[1], size[0], 0), bool), np.zeros(0, np.int32)
+        masks = np.stack([dataset.mask_of(record, size) for _number, record in info["labels"]], axis=-1)
+        return masks, np.array([number for number, _record in info["labels"]], np.int32)
+
+
+def class_names(split: dataset.Split) -> List[str]:
+    """The names of a split's classes, in the order of their ids, without the background."""
+    return [str(record["name"]) for record in sorted(split.categories, key=lambda record: record["id"])]
+
+
+class Model(modellib.MaskRCNN):
+    """Upstream's, but for the folder of logs that it makes for itself wherever it goes."""
+
+    def set_log_dir(self, model_path: Any = None) -> None:
+        self.epoch, self.log_dir = 0, None
+
+
+def build(mode: str, config: Any) -> Model:
+    """A model with new weights; `mode` is training or inference. Raises WorkbenchError."""
+    with quiet():
+        return Model(mode, config, "")
+
+
+def _inner(model: Model) -> Any:
+    """The Keras model with the weights, inside the one that spreads over GPUs."""
+    return getattr(model.keras_model, "inner_model", model.keras_model)
+
+
+def save(model: Model, path: Path) -> None:
+    """Writes the weights whole or not at all; a checkpoint that is there already stays until then."""
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(".{}.part".format(path.name))
+    try:
+        _inner(model).save_weights(str(part))
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # what h5py says of a full disk is either
+        raise WorkbenchError("{}: cannot be written ({})".format(path, error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def load(model: Model, path: Path, exclude: Sequence[str] = (), whole: bool = False) -> None:
+    """Loads weights into the layers of the same names, but for those to exclude.
+
+    `whole`: every layer that has weights has to be in the file. Raises WorkbenchError, with what to exclude.
+    """
+    try:
+        with h5py.File(str(path), "r") as file:
+            group = file["model_weights"] if "layer_names" not in file.attrs and "model_weights" in file else file
+            found = _shapes(group)
+    except (OSError, KeyError, RuntimeError) as error:
+        raise WorkbenchError(
+            "{}: these are no weights, or not all of them ({}); were they downloaded to the end?".format(path, error)
+        ) from error
+    layers = {layer.name: [tuple(array.shape) for array in layer.get_weights()] for layer in _layers(_inner(model))}
+    wanted = {name: shapes for name, shapes in layers.items() if shapes and name not in exclude}
+    other = sorted(name for name in wanted if name in found and found[name] != wanted[name])
+    if other:
+        raise WorkbenchError(
+            "{}: these weights are for a model with other layers:\n{}\nTo learn those anew: exclude: [{}]".format(
+                path,
+                listed(["{}: {} there, {} here".format(name, found[name], wanted[name]) for name in other[:SHOWN]]),
+                ", ".join(other),
+            )
+        )
+    missing = sorted(name for name in wanted if name not in found)
+    if len(missing) == len(wanted) or (whole and missing):
+        raise WorkbenchError(
+            "{}: these weights are of another model; they have nothing for {} of its {}, such as {}".format(
+                path, len(missing), count(len(wanted), "layer"), ", ".join(missing[:3])
+            )
+        )
+    with quiet():
+        model.load_weights(str(path), by_name=True, exclude=list(exclude) or None)
+
+
+def _shapes(group: Any) -> Dict[str, Any]:
+    """The shapes of the arrays of all layers in a file of Keras', those inside models too."""
+    found: Dict[str, Any] = {}
+    for name in group.attrs["layer_names"]:
+        layer = group[name]
+        names = [_text(weight) for weight in layer.attrs["weight_names"]]
+        found[_text(name)] = [tuple(layer[weight].shape) for weight in names]
+    return found
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _layers(keras_model: Any) -> List[Any]:
+    return list(keras_model.layers)
