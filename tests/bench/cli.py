@@ -9,9 +9,10 @@ removed, and everything is written to the disk, before a clock starts.
 import argparse
 import json
 import os
+import signal
 import sys
-import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .contenders import Contender, Wish
 from .node import BENCH, NAME, TEMPLATE, Node, node, playbook
 from .place import ROOT, BenchError, Job, Place, result
 from .report import Samples, Share
+from .scratch import scratch
 
 PROFILE = "tf1"
 COUNTS = (1, 10, 50)
@@ -45,9 +47,10 @@ def main() -> int:
     asked = parser().parse_args()
     kept = BUILD / "bench"
     kept.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # nothing is left behind then either
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BENCH_DIR", kept)) as folder:
-            figures = measure(asked.mirror.resolve(), Path(folder), kept, asked.rounds)
+        figures = measure(asked.mirror.resolve(), kept, asked.rounds)
     except (BenchError, MirrorError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -56,11 +59,15 @@ def main() -> int:
     return 0 if report.holds(figures) else 1
 
 
-def measure(mirror: Path, folder: Path, kept: Path, rounds: int) -> dict[str, object]:
-    """Everything, in a folder that is empty in the end."""
+def measure(mirror: Path, kept: Path, rounds: int) -> dict[str, object]:
+    """Everything, in a folder that is gone in the end."""
     samples = Samples()
     users = [f"bench{number:02}" for number in range(1, max(COUNTS) + 1)]
-    with node(folder, mirror, users) as login:
+    with ExitStack() as stack:
+        place = os.environ.get("BENCH_DIR")
+        work = stack.enter_context(scratch(kept, Path(place) if place else None))
+        folder = work.folder
+        login = stack.enter_context(node(folder, mirror, users, empty=not work.filesystem))
         say("the whole env, by site.yml")
         login.site([])
         wanted = contenders.wish(mirror, PROFILE, folder)
@@ -115,7 +122,7 @@ def loop(contender: Contender, folder: Path) -> Job:
 def replicas(login: Node, users: Sequence[str], rounds: int, samples: Samples) -> dict[int, Share]:
     """Replicas of the template for some users, and plain copies of it; returns what one user's takes.
 
-    All of them stay until the end: for seconds after many files were removed, ext4 is slow to make new ones.
+    All of them stay: for seconds after many files were removed, ext4 is slow to make new ones.
     """
     shares = {}
     made = BENCH / "replicas"
@@ -140,7 +147,7 @@ def replicas(login: Node, users: Sequence[str], rounds: int, samples: Samples) -
             samples.add(f"replicas, {count}", seconds / count)
             after = totals(login.place, TEMPLATE, users_dir)
             shares[count] = Share(*((new - old) / count for new, old in zip(after, before, strict=True)))
-    login.place.run("bash", "-c", f"rm -rf {made} /home/*/apps /home/*/.conda")
+    login.place.run("bash", "-c", "rm -rf /home/*/apps /home/*/.conda")
     return shares
 
 

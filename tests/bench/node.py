@@ -65,8 +65,8 @@ def playbook(*arguments: str) -> Job:
 
 
 @contextmanager
-def node(folder: Path, mirror: Path, accounts: Sequence[str]) -> Iterator[Node]:
-    """A container with `folder` as /bench, until the block ends; then the folder is empty."""
+def node(folder: Path, mirror: Path, accounts: Sequence[str], *, empty: bool) -> Iterator[Node]:
+    """A container with `folder` as /bench, until the block ends; with `empty`, the folder is empty then."""
     name = f"maskrcnn-bench-{os.getpid()}"
     mounts = {
         str(folder): BENCH,
@@ -80,7 +80,8 @@ def node(folder: Path, mirror: Path, accounts: Sequence[str]) -> Iterator[Node]:
     place = Place(("docker", "exec", "--interactive", name))
     with ExitStack() as stack:
         stack.callback(here.run, "docker", "rm", "--force", name)
-        stack.callback(place.run, "find", BENCH, "-mindepth", "1", "-delete")
+        if empty:  # here, because this user may not remove what root has made in there
+            stack.callback(place.run, "find", BENCH, "-mindepth", "1", "-delete")
         place.run("bash", "-c", 'for user; do useradd --create-home "$user"; done', "bash", *accounts)
         place.run("mkdir", SYSTEM, USERS)
         inventory = folder / "inventory.json"

@@ -1,9 +1,10 @@
 # Copyright: crophpc.maskrcnn contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the bench makes of its samples: tests/bench/report.py."""
+"""What the bench makes of its samples, and where it works: tests/bench/{report,scratch}.py."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import report
+from bench import report, scratch
+from bench.place import BenchError, Place
 from bench.report import Samples, Share
 
 SIZES = {"the conda part": Share(400e6, 14_000), "the whole env": Share(1000e6, 30_000)}
@@ -66,3 +68,30 @@ def test_every_bound_can_be_broken(tmp_path: Path, changed: dict[str, Any], key:
     assert not report.holds(found)
     [line] = [line for line in report.table(found).splitlines() if "BROKEN" in line]
     assert key in line
+
+
+def test_where_the_bench_works_is_gone_afterwards(tmp_path: Path) -> None:
+    kept, place = tmp_path / "kept", tmp_path / "place"
+    kept.mkdir()
+    place.mkdir()
+    for given in (place, None):
+        with pytest.raises(RuntimeError), scratch.scratch(kept, given) as work:
+            assert work.folder.parent == (given or kept)
+            assert work.filesystem == os.path.ismount(work.folder)
+            assert not (given and work.filesystem)
+            (work.folder / "made").mkdir()
+            raise RuntimeError
+        assert [*kept.iterdir(), *place.iterdir()] == []
+
+
+def test_the_bench_works_in_a_plain_folder_where_nothing_can_be_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_place: Place, *command: str | Path) -> str:
+        raise BenchError(f"no {command[0]} here")
+
+    monkeypatch.setattr(Place, "run", refuse)
+    with scratch.scratch(tmp_path, None) as work:
+        assert not work.filesystem
+        assert [*tmp_path.iterdir()] == [work.folder]
+    assert [*tmp_path.iterdir()] == []
