@@ -1,0 +1,44 @@
+# Copyright: crophpc.maskrcnn contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What this environment was told of the place where it is: <env>/share/crophpc.maskrcnn/workbench/site.json.
+
+The role `workbench` writes it. What it leaves out, or all where there is none, is as it is here.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, List, NamedTuple, Optional
+
+from mrcnn_workbench.errors import WorkbenchError
+
+FILE = Path("share", "crophpc.maskrcnn", "workbench", "site.json")
+
+
+class Site(NamedTuple):
+    """The settings of a place."""
+
+    profile: str = "tf1"
+    gpu_types: List[str] = ["v100", "rtx8000"]  # Slurm's names of those that the profile works on; none: on any
+    partition: str = ""  # for jobs without a GPU; empty: the cluster's own choice
+    gpu_partition: str = "gpu"
+    time: str = "1-00:00:00"  # of a job; a training goes on in a next one
+    mem: str = "16G"
+    cpus: int = 4
+    weights_dirs: List[str] = []  # where weights are looked for
+
+
+def read(prefix: Optional[Path] = None) -> Site:
+    """The settings of the environment in this prefix, by default the one that we run in. Raises WorkbenchError."""
+    path = (prefix or Path(sys.prefix)) / FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Site()
+    except (OSError, ValueError) as error:
+        raise WorkbenchError("{}: cannot be read ({}); provision the environment again".format(path, error)) from error
+    return Site(**{name: value for name, value in _pairs(found) if name in Site._fields and value is not None})
+
+
+def _pairs(found: Any) -> Any:
+    return found.items() if isinstance(found, dict) else ()
