@@ -8,7 +8,7 @@ The role `workbench` writes it. What it leaves out, or all where there is none, 
 import json
 import sys
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from mrcnn_workbench.errors import WorkbenchError
 
@@ -19,13 +19,13 @@ class Site(NamedTuple):
     """The settings of a place."""
 
     profile: str = "tf1"
-    gpu_types: List[str] = ["v100", "rtx8000"]  # Slurm's names of those that the profile works on; none: on any
+    gpu_types: Tuple[str, ...] = ("v100", "rtx8000")  # Slurm's names of those that the profile works on; none: on any
     partition: str = ""  # for jobs without a GPU; empty: the cluster's own choice
     gpu_partition: str = "gpu"
     time: str = "1-00:00:00"  # of a job; a training goes on in a next one
     mem: str = "16G"
     cpus: int = 4
-    weights_dirs: List[str] = []  # where weights are looked for
+    weights_dirs: Tuple[str, ...] = ()  # where weights are looked for
 
 
 def read(prefix: Optional[Path] = None) -> Site:
@@ -37,8 +37,9 @@ def read(prefix: Optional[Path] = None) -> Site:
         return Site()
     except (OSError, ValueError) as error:
         raise WorkbenchError("{}: cannot be read ({}); provision the environment again".format(path, error)) from error
-    return Site(**{name: value for name, value in _pairs(found) if name in Site._fields and value is not None})
+    given: Dict[str, Any] = found if isinstance(found, dict) else {}
+    return Site(**{name: _value(given[name]) for name in Site._fields if given.get(name) is not None})
 
 
-def _pairs(found: Any) -> Any:
-    return found.items() if isinstance(found, dict) else ()
+def _value(found: Any) -> Any:
+    return tuple(found) if isinstance(found, list) else found
