@@ -2,14 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What happens while a model is trained: Keras callbacks, those that settings name and those of every run."""
 
-import contextlib
-import csv
-import io
 import math
-import sys
 import time
-from datetime import datetime, timedelta
-from typing import Any, Callable, Dict, List, Optional, TextIO
+from typing import Any, Callable, Dict, List
 
 # The first of what imports TensorFlow, since it does so without its chatter.
 from mrcnn_workbench import mask_rcnn  # isort: skip
@@ -17,14 +12,13 @@ from mrcnn_workbench import mask_rcnn  # isort: skip
 import keras.backend
 import keras.callbacks
 
-from mrcnn_workbench import runs
 from mrcnn_workbench.curves import draw
 from mrcnn_workbench.errors import WorkbenchError
+from mrcnn_workbench.progress import Journal, ends
 from mrcnn_workbench.runs import Run
 from mrcnn_workbench.settings import Settings
 
 NOTE_EVERY, LINE_EVERY = 5, 30  # seconds: between notes of how far it is, and between lines where they are kept
-DAY = 86400
 
 
 class Stopped(Exception):
@@ -85,43 +79,6 @@ NAMED: Dict[str, Callable[[Settings, float, int, bool], Any]] = {
 }
 
 
-class Journal:
-    """What a training says: on the terminal, and in the run's log."""
-
-    def __init__(self, run: Run, terminal: Optional[TextIO] = None) -> None:
-        self.terminal = terminal or sys.stdout
-        self.live = self.terminal.isatty()
-        self.file = run.path(runs.LOG).open("a", encoding="utf-8")
-        self._width = 0
-
-    def say(self, line: str) -> None:
-        """A line that stays."""
-        self._clear()
-        print(line, file=self.terminal, flush=True)
-        # What cannot be written here is missed less than the training would be.
-        with contextlib.suppress(OSError):
-            self.file.write("{:%Y-%m-%d %H:%M:%S}  {}\n".format(datetime.now(), line))
-            self.file.flush()
-
-    def show(self, line: str) -> None:
-        """A line that the next one replaces, on a terminal; elsewhere one more line."""
-        if not self.live:
-            print(line, file=self.terminal, flush=True)
-            return
-        print("\r" + line.ljust(self._width), end="", file=self.terminal, flush=True)
-        self._width = len(line)
-
-    def close(self) -> None:
-        self._clear()
-        with contextlib.suppress(OSError):
-            self.file.close()
-
-    def _clear(self) -> None:
-        if self._width:
-            print("\r" + " " * self._width, end="\r", file=self.terminal)
-            self._width = 0
-
-
 class Recorder(keras.callbacks.Callback):
     """Keeps everything of a run: metrics, checkpoints, how far it is; says it; and sees to it that losses are numbers.
 
@@ -175,15 +132,20 @@ class Recorder(keras.callbacks.Callback):
         rate = float(keras.backend.get_value(self.model.optimizer.lr))
         before = [row["val_loss"] for row in self.run.metrics() if "val_loss" in row]
         best = "val_loss" in values and (not before or values["val_loss"] < min(before))
-        row = dict({"epoch": self.epoch, "seconds": round(seconds, 2), "learning_rate": rate}, **values)
-        add_row(self.run, row)
+        row = {"epoch": self.epoch, "seconds": round(seconds, 2), "learning_rate": rate}
+        row.update(sorted(values.items(), key=lambda item: item[0].startswith("val_")))
+        self.run.write_metrics([*(old for old in self.run.metrics() if old["epoch"] < self.epoch), row])
         mask_rcnn.save(self.whole_model, self.run.checkpoint_path(self.epoch))
         left = seconds * (self.plan["epochs"] - self.epoch)
         self.run.note(
             epoch=self.epoch, step=0, steps=self.params["steps"], loss=values["loss"], val_loss=values.get("val_loss"),
             seconds_a_step=round(seconds / self.params["steps"], 3), ends=round(time.time() + left),
         )  # fmt: skip
-        parts = ["epoch {}/{}".format(self.epoch, self.plan["epochs"]), self.plan["stage"], "loss {:.3f}".format(values["loss"])]
+        parts = [
+            "epoch {}/{}".format(self.epoch, self.plan["epochs"]),
+            self.plan["stage"],
+            "loss {:.3f}".format(values["loss"]),
+        ]
         if "val_loss" in values:
             parts.append("val_loss {:.3f}{}".format(values["val_loss"], ", the best so far" if best else ""))
         parts.append("{:.0f} s".format(seconds))
@@ -202,45 +164,3 @@ class Recorder(keras.callbacks.Callback):
         for checkpoint in found[: -self.plan["keep"]]:
             if checkpoint != self.run.best():
                 checkpoint.path.unlink()
-
-
-def ends(seconds: float) -> str:
-    """When something will be over that takes so long."""
-    end = datetime.now() + timedelta(seconds=seconds)
-    form = "%H:%M" if seconds < DAY else "%a %d %b %H:%M"
-    return "ends {} (in {})".format(end.strftime(form), duration(seconds))
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    minutes, hours = int(seconds // 60), int(seconds // 3600)
-    if minutes < 2:  # noqa: PLR2004
-        return "{:.0f} s".format(seconds)
-    if hours < 1:
-        return "{} min".format(minutes)
-    if seconds < DAY:
-        return "{} h {:02} min".format(hours, minutes % 60)
-    return "{} d {} h".format(hours // 24, hours % 24)
-
-
-def add_row(run: Run, row: Dict[str, float]) -> None:
-    """One more line of metrics."""
-    rows = [dict(found) for found in run.metrics() if found["epoch"] < row["epoch"]]
-    write_rows(run, [*rows, row])
-
-
-def write_rows(run: Run, rows: List[Dict[str, float]]) -> None:
-    """All lines of metrics; a column for whatever any of them has."""
-    names: List[str] = []
-    for row in rows:
-        names += [name for name in row if name not in names]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _short(value) for name, value in row.items()})
-    runs.write_whole(run.path(runs.METRICS), text.getvalue())
-
-
-def _short(value: float) -> Any:
-    return int(value) if float(value).is_integer() else "{:.6g}".format(value)

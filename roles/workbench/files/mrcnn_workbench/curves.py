@@ -36,7 +36,7 @@ def draw(run: Run) -> None:
     _lines(parts, rows, {held + name: name[: -len("_loss")].replace("_", " ") for name in PARTS}, COLOURS[2:])
     parts.set_title("what it consists of" + (", val" if held else ""), fontsize=11, color=INK)
     figure.suptitle(run.name.replace("$", r"\$"), fontsize=14, color=INK)
-    figure.tight_layout(rect=(0, 0, 1, 0.95))
+    figure.tight_layout(rect=(0, 0, 1, 0.98))
     path = run.path(runs.CURVES)
     part = path.with_name("." + path.name)
     figure.savefig(str(part), dpi=DPI, format="png")

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from mrcnn_workbench.errors import WorkbenchError
-from mrcnn_workbench.geometry import area, bounds, from_rle, points, rle_of
+from mrcnn_workbench.geometry import area, bounds, from_rle, points, to_mask
 from mrcnn_workbench.labels import Outline, Size
 
 SPLITS = ("train", "val")
@@ -131,8 +130,7 @@ def outline_of(annotation: Record) -> Outline:
 
 def mask_of(annotation: Record, size: Size) -> np.ndarray:
     """An object's mask: bool [height, width]."""
-    decoded: np.ndarray = coco_mask.decode(rle_of(outline_of(annotation), size))
-    return decoded.astype(bool)
+    return to_mask(outline_of(annotation), size)
 
 
 def write(folder: Path, name: str, content: Record) -> None:

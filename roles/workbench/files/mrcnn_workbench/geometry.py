@@ -190,6 +190,12 @@ def rle_of(outline: Outline, size: Size) -> Rle:
     return _as_text(coco_mask.merge(coco_mask.frPyObjects(flat, size[1], size[0])))
 
 
+def to_mask(outline: Outline, size: Size) -> np.ndarray:
+    """The pixels inside: bool [height, width]."""
+    decoded: np.ndarray = coco_mask.decode(rle_of(outline, size))
+    return decoded.astype(bool)
+
+
 def area(outline: Outline, size: Size) -> float:
     """The area in pixels: of polygons exactly, of masks and of polygons that cross themselves by pixels."""
     if not isinstance(outline, dict):

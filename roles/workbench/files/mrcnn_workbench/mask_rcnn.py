@@ -27,7 +27,6 @@ with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
 
 import h5py
 import numpy as np
-import skimage.io
 
 from mrcnn_workbench import dataset, host, settings, small
 from mrcnn_workbench.errors import WorkbenchError, count, listed
@@ -50,6 +49,11 @@ LAYERS = {
 OF_CLASSES = ["mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask"]
 LOSSES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss")
 SHOWN = 8
+
+
+def place() -> Path:
+    """The folder of the package `mrcnn` that is used."""
+    return Path(modellib.__file__).parent
 
 
 def start_session(seed: int) -> None:
@@ -97,23 +101,24 @@ def configuration(wanted: Settings, classes: Sequence[str], inference: bool = Fa
         "USE_MINI_MASK": mini_masks_work() if wanted["mini_masks"] == "auto" else wanted["mini_masks"],
         "BACKBONE": wanted["backbone"],
     }
+    given = dict(wanted["model"], **more)
     if wanted["backbone"] == settings.SMALL:
-        values.update(
-            small.MODEL, BACKBONE=staticmethod(small.backbone), COMPUTE_BACKBONE_SHAPE=staticmethod(small.shapes)
-        )
+        given = dict(small.MODEL, **given)
+        values["BACKBONE"] = staticmethod(small.backbone)
     elif ":" in wanted["backbone"]:
         values["BACKBONE"] = staticmethod(imported(wanted["backbone"], "backbone"))
+    if not isinstance(values["BACKBONE"], str):
         values["COMPUTE_BACKBONE_SHAPE"] = staticmethod(small.shapes)
-    given = dict(wanted["model"], **more)
     for name, value in given.items():
-        known = getattr(Config, name, values.get(name))
-        if known is None and name not in values and not hasattr(Config, name) and name != "PRE_NMS_LIMIT":
+        if not hasattr(Config, name) and name not in small.MODEL:
             raise WorkbenchError("model: mrcnn.config.Config has no setting {}".format(name))
+        known = getattr(Config, name, None)
         if isinstance(known, np.ndarray):
-            value = np.array(value)
+            values[name] = np.array(value)
         elif isinstance(known, dict) and isinstance(value, dict):
-            value = dict(known, **value)
-        values[name] = value
+            values[name] = dict(known, **value)
+        else:
+            values[name] = value
     return type("WorkbenchConfig", (Config,), values)()
 
 
@@ -180,6 +185,14 @@ def class_names(split: dataset.Split) -> List[str]:
     return [str(record["name"]) for record in sorted(split.categories, key=lambda record: record["id"])]
 
 
+def batches(images: Any, config: Any, augmentation: Any = None) -> Iterator[Any]:
+    """mrcnn's own generator: batches for ever, each image in turn, in another order every time."""
+    found: Iterator[Any] = modellib.data_generator(
+        images, config, shuffle=True, augmentation=augmentation, batch_size=config.BATCH_SIZE
+    )
+    return found
+
+
 class Model(modellib.MaskRCNN):
     """Upstream's, but for the folder of logs that it makes for itself wherever it goes."""
 
@@ -227,7 +240,7 @@ def load(model: Model, path: Path, exclude: Sequence[str] = (), whole: bool = Fa
         raise WorkbenchError(
             "{}: these are no weights, or not all of them ({}); were they downloaded to the end?".format(path, error)
         ) from error
-    layers = {layer.name: [tuple(array.shape) for array in layer.get_weights()] for layer in _layers(_inner(model))}
+    layers = {layer.name: [tuple(array.shape) for array in layer.get_weights()] for layer in _inner(model).layers}
     wanted = {name: shapes for name, shapes in layers.items() if shapes and name not in exclude}
     other = sorted(name for name in wanted if name in found and found[name] != wanted[name])
     if other:
@@ -261,7 +274,3 @@ def _shapes(group: Any) -> Dict[str, Any]:
 
 def _text(name: Any) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def _layers(keras_model: Any) -> List[Any]:
-    return list(keras_model.layers)

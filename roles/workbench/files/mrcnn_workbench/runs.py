@@ -18,17 +18,25 @@ This module imports nothing slow, so that what only looks at runs is quick.
 import contextlib
 import csv
 import fcntl
+import io
 import json
 import os
 import re
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from mrcnn_workbench.errors import WorkbenchError
 
 SETTINGS, CLASSES, STATE, ENVIRONMENT = "settings.yml", "classes.json", "state.json", "environment.json"
-METRICS, CURVES, LOG, EVENTS, CHECKPOINTS, LOCK = "metrics.csv", "curves.png", "log.txt", "events", "checkpoints", ".lock"
+METRICS, CURVES, LOG, EVENTS, CHECKPOINTS, LOCK = (
+    "metrics.csv",
+    "curves.png",
+    "log.txt",
+    "events",
+    "checkpoints",
+    ".lock",
+)
 BACKGROUND = "background"
 # What a run can be. One that says it is running, but whose process is gone, was killed.
 NEW, RUNNING, STOPPED, FAILED, FINISHED, KILLED = "new", "running", "stopped", "failed", "finished", "killed"
@@ -192,6 +200,22 @@ class Run:
             if "epoch" in values:
                 found.append(values)
         return found
+
+    def write_metrics(self, rows: Sequence[Dict[str, float]]) -> None:
+        """All rows; a column for whatever any of them has."""
+        names: List[str] = []
+        for row in rows:
+            names += [name for name in row if name not in names]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: _short(value) for name, value in row.items()})
+        write_whole(self.path(METRICS), text.getvalue())
+
+
+def _short(value: float) -> Any:
+    return int(value) if float(value).is_integer() else "{:.6g}".format(value)
 
 
 def find(root: Path) -> List[Run]:

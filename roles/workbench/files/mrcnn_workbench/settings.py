@@ -54,7 +54,9 @@ def _number(least: float, most: float = float("inf"), whole: bool = True) -> Cal
         kind = int if whole else (int, float)
         if isinstance(number, bool) or not isinstance(number, kind) or not least <= number <= most:
             end = "" if most == float("inf") else " to {:g}".format(most)
-            raise BadSettingError("{} from {:g}{} is wanted".format("a whole number" if whole else "a number", least, end))
+            raise BadSettingError(
+                "{} from {:g}{} is wanted".format("a whole number" if whole else "a number", least, end)
+            )
         return number
 
     return check
@@ -75,7 +77,9 @@ def _switch(value: Any) -> bool:
 def _side(value: Any) -> int:
     number: int = _number(SIDE)(value)
     if number % SIDE:
-        raise BadSettingError("a multiple of {} is wanted, such as {}".format(SIDE, max(1, round(number / SIDE)) * SIDE))
+        raise BadSettingError(
+            "a multiple of {} is wanted, such as {}".format(SIDE, max(1, round(number / SIDE)) * SIDE)
+        )
     return number
 
 
@@ -160,7 +164,10 @@ FIELDS = {
     ),
     "exclude": Field([], _names, "Layers that begin anew although the weights have them."),
     "stages": Field(
-        [{"layers": "heads", "epochs": 20, "learning_rate": 0.001}, {"layers": "all", "epochs": 20, "learning_rate": 0.0001}],
+        [
+            {"layers": "heads", "epochs": 20, "learning_rate": 0.001},
+            {"layers": "all", "epochs": 20, "learning_rate": 0.0001},
+        ],
         _stages,
         "What is trained, in this order. Layers: heads; the backbone from a stage on, too (5+, 4+, 3+); or all.",
     ),
@@ -192,7 +199,7 @@ FIELDS = {
         "reduce_learning_rate (patience, factor, min_lr, monitor), learning_rate_steps (epochs, factor), or\n"
         "MODULE:CLASS, a Keras callback. With arguments: - early_stopping: {patience: 5}",
     ),
-    "keep": Field(3, _number(1), "How many of the newest checkpoints are kept, besides the one with the least val_loss."),
+    "keep": Field(3, _number(1), "How many of the newest checkpoints are kept, besides that with the least val_loss."),
     "seed": Field(0, _number(0, 2**32 - 1), "Another seed, another order of images and other new weights."),
     "model": Field({}, _model, "Any other setting of mrcnn.config.Config, such as RPN_ANCHOR_SCALES."),
 }  # fmt: skip
@@ -231,7 +238,9 @@ def parse(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = ", line {} column {}".format(mark.line + 1, mark.column + 1) if mark else ""
-        raise WorkbenchError("{}{}: this is no YAML ({})".format(where, place, getattr(error, "problem", error))) from error
+        raise WorkbenchError(
+            "{}{}: this is no YAML ({})".format(where, place, getattr(error, "problem", error))
+        ) from error
 
 
 def read(path: Path) -> Settings:

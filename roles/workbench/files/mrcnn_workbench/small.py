@@ -34,6 +34,10 @@ MODEL: Dict[str, Any] = {
     "MASK_POOL_SIZE": 7,
     "MASK_SHAPE": (14, 14),
     "GRADIENT_CLIP_NORM": 2.0,  # learning rates are high
+    "LOSS_WEIGHTS": {"mrcnn_mask_loss": 2.0},  # the mask head learns last
+    "MAX_GT_INSTANCES": 20,
+    "DETECTION_MAX_INSTANCES": 20,
+    "DETECTION_MIN_CONFIDENCE": 0.5,
 }
 
 

@@ -14,7 +14,7 @@ import signal
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 # The first of what imports TensorFlow, since it does so without its chatter.
 from mrcnn_workbench import mask_rcnn  # isort: skip
@@ -24,8 +24,9 @@ import numpy as np
 import tensorflow as tf
 
 from mrcnn_workbench import dataset, host, runs, settings, small, weights
-from mrcnn_workbench.callbacks import Journal, Recorder, Stopped, TrainingFailed, named, write_rows
+from mrcnn_workbench.callbacks import Recorder, Stopped, TrainingFailed, named
 from mrcnn_workbench.errors import WorkbenchError, count, listed
+from mrcnn_workbench.progress import Journal
 from mrcnn_workbench.runs import Run
 from mrcnn_workbench.settings import Settings
 
@@ -43,18 +44,24 @@ def splits(folder: Path) -> Tuple[dataset.Split, Optional[dataset.Split]]:
     found = dataset.read(folder)
     if "train" not in found:
         raise WorkbenchError("{}: {} is missing".format(folder, dataset.file_of(Path(), "train")))
-    known = set()
+    known: Set[str] = set()
     for split in found.values():
         try:
             names = {record["id"]: str(record["name"]) for record in split.categories}
             stray = [record["id"] for record in split.annotations if record["category_id"] not in names]
             missing = [path for path in map(split.image_path, split.images) if not path.is_file()]
         except (KeyError, TypeError) as error:
-            raise WorkbenchError("{}: {} is missing; `mrcnn data check {}` says more".format(split.file, error, folder)) from error
+            raise WorkbenchError(
+                "{}: {} is missing; `mrcnn data check {}` says more".format(split.file, error, folder)
+            ) from error
         if stray:
-            raise WorkbenchError("{}: {} of unknown classes; see `mrcnn data check`".format(split.file, count(len(stray), "label")))
+            raise WorkbenchError(
+                "{}: {} of unknown classes; see `mrcnn data check`".format(split.file, count(len(stray), "label"))
+            )
         if missing:
-            raise WorkbenchError("{} not there:\n{}".format(count(len(missing), "image"), listed(list(map(str, missing)))))
+            raise WorkbenchError(
+                "{} not there:\n{}".format(count(len(missing), "image"), listed(list(map(str, missing))))
+            )
         if not split.annotations:
             raise WorkbenchError("{}: there are no labels".format(split.file))
         new = set(names.values()) - known
@@ -108,7 +115,7 @@ class Training:
 
     def __call__(self) -> str:
         """Trains. Returns what became of the run, a status of `runs`. Raises WorkbenchError if it failed."""
-        with self.run.lock(), contextlib.closing(Journal(self.run)) as self.journal:
+        with self.run.lock(), contextlib.closing(Journal(self.run.path(runs.LOG))) as self.journal:
             self.run.note(status=runs.RUNNING, reason="", **_where())
             try:
                 with _signals(self._stop):
@@ -183,13 +190,15 @@ class Training:
         gpus = host.gpus(found)
         self.device = "; ".join(gpus) or count(host.cpus(), "CPU")
         if len(gpus) < self.wanted["gpus"] and (gpus or self.wanted["gpus"] > 1 or host.gpu_is_given()):
-            raise WorkbenchError("gpus: {} wanted, {} seen: {}".format(self.wanted["gpus"], len(gpus), host.why_no_gpu()))
+            raise WorkbenchError(
+                "gpus: {} wanted, {} seen: {}".format(self.wanted["gpus"], len(gpus), host.why_no_gpu())
+            )
         unfit = host.unfit(gpus)
         if unfit and not self.any_gpu:
             raise WorkbenchError(unfit + "; --any-gpu tries all the same")
         environment = dict(
             _where(), python=platform.python_version(), tensorflow=tf.__version__, keras=keras.__version__,
-            mrcnn=str(Path(mask_rcnn.modellib.__file__).parent), devices=found,
+            mrcnn=str(mask_rcnn.place()), devices=found,
         )  # fmt: skip
         runs.write_json(self.run.path(runs.ENVIRONMENT), environment)
 
@@ -202,8 +211,7 @@ class Training:
                 self.journal.say("{}; the one before is taken".format(error))
                 continue
             self.journal.say("going on after epoch {}".format(checkpoint.epoch))
-            rows = self.run.metrics()
-            write_rows(self.run, [row for row in rows if row["epoch"] <= checkpoint.epoch] if rows else [])
+            self.run.write_metrics([row for row in self.run.metrics() if row["epoch"] <= checkpoint.epoch])
             return checkpoint.epoch
         if self.wanted["backbone"] == settings.SMALL:
             small.liven(model.keras_model)
@@ -231,6 +239,7 @@ class Training:
         """All stages that are left, after `done` epochs."""
         stages = self.wanted["stages"]
         # Where each stage has begun; one that was stopped early has had fewer epochs than planned.
+        before = done
         starts: List[int] = [start for start in self.run.state().get("stages", []) if start <= done] or [0]
         while len(starts) <= len(stages):
             stage, first = stages[len(starts) - 1], starts[-1]
@@ -240,6 +249,8 @@ class Training:
                 done = self._stage(model, config, stage, (first, done, last), feeds)
             starts = [*starts, done]
         self.run.note(stages=starts[:-1], epochs=done)
+        if done == before:
+            self.journal.say("all {} are done; for more, raise those in its settings.yml".format(count(done, "epoch")))
 
     def _stage(self, model: Any, config: Any, stage: Settings, epochs: Tuple[int, int, int], feeds: List[Any]) -> int:
         """One stage, from (first, done, last) epochs; returns the epochs that are done in the end."""
@@ -285,11 +296,7 @@ class Feed:
         self.waiting: Deque[Tuple[Any, Any]] = deque()
         for number in range(loaders):
             share = _Share(images, images.labelled[number::loaders])
-            self._make_ahead(
-                mask_rcnn.modellib.data_generator(
-                    share, config, shuffle=True, augmentation=augmentation, batch_size=config.BATCH_SIZE
-                )
-            )
+            self._make_ahead(mask_rcnn.batches(share, config, augmentation))
 
     def _make_ahead(self, generator: Any) -> None:
         self.waiting.append((generator, self.pool.submit(next, generator)))

@@ -51,7 +51,9 @@ def add_to(subparsers: Any) -> None:
 def add_options(command: argparse.ArgumentParser) -> None:
     """What says which training it is to be; `submit` and `tune` have them too."""
     command.add_argument("what", metavar="WHAT", type=Path, nargs="?", help="a data set, or a file with settings")
-    command.add_argument("--run", dest="folder", metavar="RUN", type=Path, help="the run's folder (runs/WHAT-DATE-TIME)")
+    command.add_argument(
+        "--run", dest="folder", metavar="RUN", type=Path, help="the run's folder (runs/WHAT-DATE-TIME)"
+    )
     command.add_argument("--start", metavar="WEIGHTS", help="coco, imagenet, nothing, last, a run or a file")
     command.add_argument("--layers", choices=("heads", "5+", "4+", "3+", "all"), help="one stage, of these layers")
     command.add_argument("--epochs", metavar="NUMBER", help="of that stage")
@@ -141,9 +143,6 @@ def train(found: Any, any_gpu: bool) -> int:
         print("To go on: mrcnn train --resume {}".format(name))
         return INTERRUPTED
     best = found.best()
-    print(
-        "The best weights are those after epoch {}: {}\nNext: mrcnn evaluate {}\n      mrcnn detect {} PHOTOGRAPHS".format(
-            best.epoch, relative(best.path), name, name
-        )
-    )
+    print("The best weights are those after epoch {}: {}".format(best.epoch, relative(best.path)))
+    print("Next: mrcnn evaluate {0}\n      mrcnn detect {0} PHOTOGRAPHS".format(name))
     return 0
