@@ -76,12 +76,17 @@ def splits(folder: Path) -> Tuple[dataset.Split, Optional[dataset.Split]]:
 
 def begin(wanted: Settings, folder: Path) -> Run:
     """A new run, of checked settings. Raises WorkbenchError, and then there is none."""
+    return Run.create(folder, settings.dump(wanted), check(wanted, folder))
+
+
+def check(wanted: Settings, folder: Path) -> List[str]:
+    """Whether a run in this folder could begin; returns the classes without the background. Raises WorkbenchError."""
     train, _val = splits(Path(wanted["data"]))
     classes = mask_rcnn.class_names(train)
     mask_rcnn.configuration(wanted, [runs.BACKGROUND, *classes])
     named(wanted["callbacks"], 0.001, 0, True)
     _start(wanted, classes, folder)
-    return Run.create(folder, settings.dump(wanted), classes)
+    return classes
 
 
 def _start(wanted: Settings, classes: List[str], folder: Path) -> Optional[Tuple[Path, List[str]]]:
@@ -148,7 +153,9 @@ class Training:
         return status
 
     def _stop(self, number: int, _frame: Any) -> None:
-        if self.why:  # the second time, at once
+        # The second Ctrl-C, at once. Slurm's signals come twice at times: to all processes of a job, and to its script,
+        # which passes them on.
+        if self.why and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.why = "signal {}".format(signal.Signals(number).name)
 
