@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mrcnn_workbench import runs
+from mrcnn_workbench.drawing import COLOURS, GREY, INK
 from mrcnn_workbench.runs import Run
-from mrcnn_workbench.sheet import COLOURS, GREY, INK
 
 PARTS = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss")
 DPI = 120

@@ -2,7 +2,6 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A contact sheet: some of a data set's images with their labels drawn on them, on one page."""
 
-import functools
 import math
 import random
 from collections import Counter
@@ -11,34 +10,21 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Rectangle
-from matplotlib.path import Path as Outline
-from matplotlib.patheffects import Stroke, withStroke
-from matplotlib.textpath import TextPath
+from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 from PIL import Image
 
-from mrcnn_workbench import dataset, geometry
+from mrcnn_workbench import dataset, drawing, geometry
 from mrcnn_workbench.dataset import Record, Split
+from mrcnn_workbench.drawing import COLOURS, DPI, EMPTY, GREY, INK, PAPER, shortened, text_width
 from mrcnn_workbench.errors import BadLabelError, WorkbenchError, count
 
-# Told apart by colour-blind people too (Okabe and Ito), but for the last few.
-COLOURS = (
-    "#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#d55e00", "#f0e442", "#0072b2",
-    "#9467bd", "#8c564b", "#17becf", "#bcbd22", "#7f7f7f",
-)  # fmt: skip
-INK, GREY, PAPER, EMPTY = "#1f2430", "#6b7280", "#ffffff", "#f1f3f5"
 HALVES = {"train": "#334155", "val": "#b45309"}
 ENDINGS = (".png", ".jpg", ".jpeg", ".pdf")
 
 # In inches; text in points.
 WIDTH, MARGIN, GAP, CAPTION, TITLE, LEGEND_ROW = 15.0, 0.5, 0.28, 0.36, 0.95, 0.34
 MOST_COLUMNS = 4
-DPI = 140
-FILL = 0.38  # how much of a mask's colour lies over the image
-FINE = 1500  # pixels across an image: more cannot be seen of a mask
-DARK = 0.45  # brightness up to which white can be read better than black
 CROWDED = 14  # objects in an image: from here on their names would hide them
 
 
@@ -120,9 +106,7 @@ class _Page:
             self._draw_tile(tile, left, top + row * (cell / aspect + CAPTION + GAP * 0.5), cell, cell / aspect)
 
     def _text(self, x: float, y: float, text: str, **style: Any) -> Any:
-        # A dollar sign begins a formula.
-        safe = text.replace("$", r"\$")
-        return self.figure.text(x / WIDTH, 1 - y / self.height, safe, **dict({"color": INK, "va": "center"}, **style))
+        return self.figure.text(x / WIDTH, 1 - y / self.height, drawing.safe(text), **dict({"color": INK, "va": "center"}, **style))
 
     def _axes(self, x: float, y: float, width: float, height: float) -> Any:
         place = (x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height)
@@ -136,7 +120,7 @@ class _Page:
         found, x, row = [], MARGIN, 0
         for number in sorted(self.names):
             text = "{}  {}".format(self.names[number], labels[number])
-            width = 0.34 + _width(text, 12) + 0.3
+            width = 0.34 + text_width(text, 12) + 0.3
             if x + width > WIDTH - MARGIN and x > MARGIN:
                 x, row = MARGIN, row + 1
             found.append((x, row, number, text))
@@ -148,7 +132,7 @@ class _Page:
         labels = sum(len(split.annotations) for split in splits.values())
         parts = ", ".join("{} {}".format(len(split.images), name) for name, split in splits.items())
         some = "{} of {}".format(shown, count(images, "image")) if shown < images else count(images, "image")
-        self._text(MARGIN, MARGIN + 0.16, _short(title, WIDTH - 2 * MARGIN, 24), fontsize=24, fontweight="bold")
+        self._text(MARGIN, MARGIN + 0.16, shortened(title, WIDTH - 2 * MARGIN, 24), fontsize=24, fontweight="bold")
         below = "{} ({})   ·   {}   ·   {}".format(some, parts, count(labels, "label"), count(len(self.names), "class"))
         self._text(MARGIN, MARGIN + 0.58, below, fontsize=12, color=GREY)
 
@@ -172,65 +156,18 @@ class _Page:
         axes.set(xlim=(-spare[0], size[0] + spare[0]), ylim=(size[1] + spare[1], -spare[1]))
         crowded = len(tile.annotations) >= CROWDED
         largest_first = sorted(tile.annotations, key=lambda record: -float(record.get("area") or 0))
-        for record in largest_first:
-            self._draw_object(axes, record, size, 0.8 if crowded else 1.0)
-        if not crowded:
-            for record in largest_first:
-                self._draw_name(axes, record, size, scale)
+        objects = [(dataset.outline_of(record), record["category_id"]) for record in largest_first]
+        for outline, number in objects:
+            drawing.draw_object(axes, outline, size, self.colours[number], 0.8 if crowded else 1.0)
+        for outline, number in [] if crowded else objects:
+            text = shortened(self.names[number], 1.1, drawing.LETTERS)
+            name = drawing.named(text, geometry.bounds(outline), size, scale)
+            drawing.draw_name(axes, name, scale, self.colours[number])
         self._draw_caption(tile, x, y + height + 0.19, width)
-
-    def _draw_object(self, axes: Any, record: Record, size: Tuple[int, int], weight: float) -> None:
-        colour = self.colours[record["category_id"]]
-        outline = dataset.outline_of(record)
-        halo = [Stroke(linewidth=3.2 * weight, foreground="white", alpha=0.75), withStroke(linewidth=0)]
-        if isinstance(outline, dict):
-            self._draw_mask(axes, record, size, colour, weight)
-        else:
-            for corners in outline:
-                path = Outline(np.concatenate([corners, corners[:1]]), closed=True)
-                axes.add_patch(PathPatch(path, facecolor=(*to_rgb(colour), FILL), edgecolor="none"))
-                axes.add_patch(
-                    PathPatch(
-                        path, facecolor="none", edgecolor=colour, linewidth=1.8 * weight, joinstyle="round",
-                        path_effects=halo,
-                    )
-                )  # fmt: skip
-        left, top, width, height = geometry.bounds(outline)
-        axes.add_patch(
-            Rectangle((left, top), width, height, fill=False, edgecolor="white", linewidth=0.9 * weight,
-                      linestyle=(0, (3, 2)), alpha=0.9)
-        )  # fmt: skip
-
-    def _draw_mask(self, axes: Any, record: Record, size: Tuple[int, int], colour: str, weight: float) -> None:
-        mask = dataset.mask_of(record, size)
-        left, top, width, height = map(int, geometry.bounds(dataset.outline_of(record)))
-        step = 1 + max(size) // FINE
-        # One pixel more all round: a mask that ends at the edge has an outline there too.
-        part = np.pad(mask[top : top + height : step, left : left + width : step], 1, mode="constant").astype(float)
-        x, y = (start + (np.arange(n) - 0.5) * step for start, n in zip((left, top), part.shape[::-1]))
-        axes.contourf(x, y, part, [0.5, 1.5], colors=[colour], alpha=FILL)
-        for line, edge in ((3.2, "white"), (1.8, colour)):
-            axes.contour(x, y, part, [0.5], colors=[edge], linewidths=line * weight)
-
-    def _draw_name(self, axes: Any, record: Record, size: Tuple[int, int], scale: float) -> None:
-        """A class's name above its box, or in it where there is no room above."""
-        colour = self.colours[record["category_id"]]
-        name = _short(self.names[record["category_id"]], 1.1, 8.5)
-        left, top, _width_of_box, _height = geometry.bounds(dataset.outline_of(record))
-        room = (_width(name, 8.5) + 0.15) * scale, 0.2 * scale  # what it takes, in pixels of the image
-        above = top - room[1] > 0
-        axes.text(
-            max(min(left, size[0] - room[0]), 0) + 0.06 * scale,
-            (top - 0.06 * scale) if above else max(top, 0) + 0.06 * scale,
-            name.replace("$", r"\$"), fontsize=8.5, color=_ink_on(colour), ha="left",
-            va="bottom" if above else "top", clip_on=True,
-            bbox={"boxstyle": "round,pad=0.25,rounding_size=0.3", "facecolor": colour, "edgecolor": "white",
-                  "linewidth": 0.6, "alpha": 0.95},
-        )  # fmt: skip
 
     def _draw_caption(self, tile: Tile, x: float, y: float, width: float) -> None:
         half = tile.split.name
-        chip = _width(half, 9) + 0.16
+        chip = text_width(half, 9) + 0.16
         axes = self._axes(x, y - 0.09, chip, 0.18)
         axes.set(xlim=(0, chip), ylim=(0, 0.18))
         axes.add_patch(
@@ -240,8 +177,8 @@ class _Page:
         self._text(x + chip / 2, y + 0.005, half, fontsize=9, color="white", ha="center", va="center_baseline")
         number = count(len(tile.annotations), "label")
         self._text(x + width, y + 0.005, number, fontsize=9, color=GREY, ha="right", va="center_baseline")
-        room = width - chip - _width(number, 9) - 0.3
-        name = _short(str(tile.image["file_name"]), room, 9.5)
+        room = width - chip - text_width(number, 9) - 0.3
+        name = shortened(str(tile.image["file_name"]), room, 9.5)
         self._text(x + chip + 0.1, y + 0.005, name, fontsize=9.5, va="center_baseline")
 
 
@@ -255,30 +192,3 @@ def _shrunk(tile: Tile, pixels: int) -> np.ndarray:
             return np.asarray(small)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise WorkbenchError("{}: {}".format(tile.split.image_path(tile.image), error)) from error
-
-
-def _ink_on(colour: str) -> str:
-    """What can be read on a colour."""
-    red, green, blue = to_rgb(colour)
-    return INK if 0.3 * red + 0.59 * green + 0.11 * blue > DARK else PAPER
-
-
-@functools.lru_cache(maxsize=None)
-def _width(text: str, size: float) -> float:
-    """How wide text is, in inches."""
-    return (
-        float(TextPath((0, 0), text.replace("$", r"\$"), size=size).get_extents().width) / 72 if text.strip() else 0.0
-    )
-
-
-@functools.lru_cache(maxsize=None)
-def _short(text: str, room: float, size: float) -> str:
-    """Text that fits, its middle left out if it has to be."""
-    most = int(room / _width("i", size))  # of the narrowest letters; measuring a whole novel would take its time
-    if len(text) <= most and _width(text, size) <= room:
-        return text
-    for keep in range(min(len(text), most), 4, -1):
-        short = text[: keep // 2] + "…" + text[len(text) - keep // 2 :]
-        if _width(short, size) <= room:
-            return short
-    return text[:2] + "…"
