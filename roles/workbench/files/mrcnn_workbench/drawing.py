@@ -86,9 +86,7 @@ def named(text: str, box: Any, size: Size, scale: float, letters: float = LETTER
     high = 0.22 * scale * letters / LETTERS
     wide = (text_width(text, letters) + 0.15) * scale
     left, top = box[:2]
-    return Name(
-        text, letters, max(min(left, size[0] - wide), 0), top - high if top > high else max(top, 0), wide, high
-    )
+    return Name(text, letters, max(min(left, size[0] - wide), 0), top - high if top > high else max(top, 0), wide, high)
 
 
 def draw_name(axes: Any, name: Name, scale: float, colour: str) -> None:

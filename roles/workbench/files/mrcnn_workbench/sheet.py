@@ -106,7 +106,9 @@ class _Page:
             self._draw_tile(tile, left, top + row * (cell / aspect + CAPTION + GAP * 0.5), cell, cell / aspect)
 
     def _text(self, x: float, y: float, text: str, **style: Any) -> Any:
-        return self.figure.text(x / WIDTH, 1 - y / self.height, drawing.safe(text), **dict({"color": INK, "va": "center"}, **style))
+        return self.figure.text(
+            x / WIDTH, 1 - y / self.height, drawing.safe(text), **dict({"color": INK, "va": "center"}, **style)
+        )
 
     def _axes(self, x: float, y: float, width: float, height: float) -> Any:
         place = (x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height)
