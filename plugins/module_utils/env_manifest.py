@@ -80,11 +80,6 @@ class Manifest:
                 digest.update(json.dumps([folder.path, entries]).encode())
         return digest.hexdigest()
 
-    def has_same_as(self, other: Manifest) -> bool:
-        """Whether the other one lists the same; the times of folders, of which writing it changes one, do not count."""
-        mine, others = ([(f.path, f.entries) for f in m.folders] for m in (self, other))
-        return (self.prefix, self.own, mine) == (other.prefix, other.own, others)
-
     @cached_property
     def by_path(self) -> dict[str, Folder]:
         return {folder.path: folder for folder in self.folders}
@@ -146,16 +141,17 @@ class Manifest:
             first, second = content.splitlines()
             head = json.loads(first)
             folders = [
-                Folder(str(path), int(mtime), {str(name): Entry(*entry) for name, *entry in entries})
+                Folder(str(path), int(mtime), {str(name): Entry._make(entry) for name, *entry in entries})
                 for path, mtime, entries in json.loads(second)
             ]
             manifest = cls(str(head["prefix"]), tuple(head["own"]), folders)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise ManifestError(str(error)) from error
         # Names are used with descriptors; none may lead out of its folder.
-        names = [name for folder in folders for name in (*folder.path.split("/"), *folder.entries)]
-        names += [name for path in manifest.own for name in str(path).split("/")]
-        if head.get("format") != _FORMAT or any(n in (".", "..") or "/" in n for n in names):
+        names = {name for path in manifest.own for name in str(path).split("/")}
+        for folder in folders:
+            names.update(folder.path.split("/"), folder.entries)
+        if head.get("format") != _FORMAT or names & {".", ".."} or "/" in "\0".join(names):
             raise ManifestError("not of this format")
         return manifest
 

@@ -13,10 +13,11 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.at_once import Part, in_threads, parts
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.env_manifest import (
     BINARY,
     LINK,
@@ -84,6 +85,7 @@ class Builder:
     prefix: str
     owner: tuple[int, int] | None
     links: bool
+    threads: int = 1
     reflinks: bool = False
 
     def build(self, stage: int, old_env: int | None = None, kept: Sequence[str] = ()) -> None:
@@ -93,33 +95,49 @@ class Builder:
         Raises NoLinksError, PrefixTooLongError and OSError.
         """
         os.mkdir(TREE, 0o755, dir_fd=stage)
-        times = {folder.path: folder.mtime for folder in self.template.manifest.folders}
+        folders = [f for f in self.template.manifest.folders if not any(_is_below(f.path, path) for path in kept)]
+        several = parts(folders, self.threads)
+        inside = {path for part in several for path in _ways_in(part[0].path)}
+        shared = [folder.path for folder in folders if folder.path in inside]
         waiting = set(kept)
 
-        def leave(path: str, fd: int) -> None:
-            if path == META:
-                self.put_manifest(fd)
-            self.give(fd)
-            os.utime(fd, ns=(times[path], times[path]))
+        def build_part(part: Part) -> None:
+            with Descent(source) as there, Descent(target, leave) as here:
+                for way in (there, here):
+                    above(way, part[0].path)
+                for folder in part:
+                    if folder.path not in inside:
+                        _make_folder(here, folder.path)
+                    to = here.down(folder.path)
+                    self.fill(there.down(folder.path), to, folder.path, folder.entries)
+                    for path in kept:
+                        if old_env is not None and folder.path == path.rpartition("/")[0]:
+                            self.keep(old_env, path, to)
+                            waiting.remove(path)
 
-        with opened(str(self.template.path)) as source, opened(TREE, stage) as target, ExitStack() as ways:
-            there, here = ways.enter_context(Descent(source)), ways.enter_context(Descent(target, leave))
-            for folder in self.template.manifest.folders:
-                if any(folder.path == k or folder.path.startswith(f"{k}/") for k in kept):
-                    continue
-                to = self.make_folder(here, folder.path)
-                self.fill(there.down(folder.path), to, folder.path, folder.entries)
-                for path in kept:
-                    if old_env is not None and folder.path == path.rpartition("/")[0]:
-                        self.keep(old_env, path, to)
-                        waiting.remove(path)
+        def leave(path: str, fd: int) -> None:
+            if path not in inside:
+                self.finish(path, fd)
+
+        with opened(str(self.template.path)) as source, opened(TREE, stage) as target:
+            with Descent(target) as here:
+                for path in shared[1:]:
+                    _make_folder(here, path)
+                    here.down(path)
+            in_threads(build_part, several)
+            with Descent(target, self.finish) as here:
+                for path in shared:
+                    here.down(path)
         if waiting:
             raise FileNotFoundError(errno.ENOENT, f"the template has no folder for {', '.join(waiting)}")
 
-    def make_folder(self, here: Descent, path: str) -> int:
-        if path:
-            os.mkdir(path.rpartition("/")[2], 0o755, dir_fd=here.parent(path))
-        return here.down(path)
+    def finish(self, path: str, fd: int) -> None:
+        """What is done to a folder when all is in it."""
+        if path == META:
+            self.put_manifest(fd)
+        self.give(fd)
+        mtime = self.template.manifest.by_path[path].mtime
+        os.utime(fd, ns=(mtime, mtime))
 
     def give(self, fd: int) -> None:
         """Gives what this process has just made, and nobody else can reach, to the user."""
@@ -215,6 +233,20 @@ class Builder:
             fd = os.open(MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=meta)
             _write(fd, self.template.manifest_file)
             os.close(fd)
+
+
+def _make_folder(here: Descent, path: str) -> None:
+    os.mkdir(path.rpartition("/")[2], 0o755, dir_fd=here.parent(path))
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def _ways_in(path: str) -> list[str]:
+    """The folders that a path is in, the tree's own included."""
+    names = path.split("/")
+    return ["/".join(names[:depth]) for depth in range(len(names))]
 
 
 def _write(fd: int, content: bytes) -> None:

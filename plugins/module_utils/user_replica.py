@@ -61,7 +61,7 @@ class LeftAloneError(Exception):
 class Wish:
     """What is wanted for all users; the options of the module env_replicas.
 
-    ``update`` says that the template is going to be another one than it is.
+    ``update`` says that the template is going to be another one than it is; ``threads`` is how many build a replica.
     """
 
     users_dir: Path
@@ -72,6 +72,7 @@ class Wish:
     home_link: str
     check: bool
     update: bool = False
+    threads: int = 1
 
 
 @dataclass
@@ -319,7 +320,7 @@ class UserReplica:
     def make(self, template: Template, found: Found | None, *, links: bool) -> None:
         """Builds the replica beside its place and puts it there. Raises ReplicaError, NoLinksError, OSError."""
         self.check_room(template, links=links)
-        builder = Builder(template, self.prefix, self.owner, links)
+        builder = Builder(template, self.prefix, self.owner, links, self.wish.threads)
         with staged(self.envs, self.wish.name) as stage:
             if found:
                 kept = [

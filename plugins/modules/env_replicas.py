@@ -161,13 +161,14 @@ import multiprocessing
 import os
 import re
 import time
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.as_user import die_with_parent
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.at_once import processors
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.env_manifest import MANIFEST, Manifest, ManifestError
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.path_checks import (
     PathError,
@@ -212,7 +213,10 @@ class EnvReplicas:
         wish = self.wish()
         workers = min(len(users), max(4, len(os.sched_getaffinity(0))))
         if workers < 2:  # noqa: PLR2004 - one needs no company
+            wish = replace(wish, threads=processors())
             return [UserReplica(user, wish, self.manifests).run(template) for user in users]
+        from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 - slow, and a single user needs none
+
         # What is passed to the first call of a forked process is not copied; the template is large.
         fork = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(workers, fork, _begin, (wish, self.manifests, template)) as pool:
@@ -279,9 +283,7 @@ class EnvReplicas:
             content = file.read_bytes()
             known = Manifest.load(content)
         manifest = read_template(prefix.path, self.params["own"], known, mend=not self.module.check_mode)
-        if known and manifest.has_same_as(known):
-            manifest = known
-        else:
+        if manifest is not known:
             content = manifest.dump()
             if not self.module.check_mode:
                 part = file.with_name(f"{MANIFEST}.part")

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils import folders
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.at_once import parts
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.folders import opened
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.replica import BUILDING, REPLACED, Template, staged
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.user_changes import differences
@@ -79,14 +80,14 @@ class Site:
         return {"/".join(path.relative_to(self.top).parts[1:]): path.read_text() for path in found}
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """Not in pytest's folders, which are this user's alone."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "users").mkdir()
-        wish = Wish(folder / "users", "plots", "replace", 0, frozenset(), "", check=False)
+        wish = Wish(folder / "users", "plots", "replace", 0, frozenset(), "", check=False, threads=request.param)
         yield Site(read(hand_made_template(folder / "template")), wish)
 
 
@@ -262,6 +263,48 @@ def test_every_file_is_what_it_is_to_be(site: Site) -> None:
     for path in ("lib/python3.6/tool.py", f"{OWN}/.git/objects/aa/bb"):
         assert (site.env / path).samefile(old / path) == (os.geteuid() == 0)
     assert not (site.env / OWN / "model.py").samefile(old / OWN / "model.py")
+
+
+def test_it_is_the_same_however_many_threads_make_it(site: Site) -> None:
+    def facts(threads: int) -> dict[str, tuple[int, ...]]:
+        site.run(present=False)
+        assert site.run(threads=threads).status == "created"
+        site.is_whole()
+        found = {}
+        for path in [site.env, *site.env.rglob("*")]:
+            status = path.lstat()
+            # Rewritten files and folders are new ones every time.
+            inode = status.st_ino if status.st_nlink > 1 and path.is_file() else 0
+            found[str(path)] = (status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns, inode)
+        return {path: known for path, known in found.items() if not Path(path).is_symlink()}
+
+    one = facts(1)
+    assert [facts(threads) == one for threads in range(2, 12)] == [True] * 10
+
+
+@pytest.mark.parametrize("name", ["model.py", "tool", "place.py"])
+def test_what_goes_wrong_in_one_thread_goes_wrong(site: Site, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Wherever in the tree it is; nothing of the rest is left."""
+    original = os.open
+
+    def refuse(path: Any, *arguments: Any, **more: Any) -> int:
+        if path == name and arguments[0] & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    outcome = site.run()
+    assert (outcome.status, outcome.reason) == ("failed", os.strerror(errno.ENOSPC))
+    assert os.listdir(site.envs) == []
+
+
+def test_parts_have_every_folder_once(site: Site) -> None:
+    folders = site.template.manifest.folders
+    for number in range(1, 20):
+        found = parts(folders, number)
+        assert [folder for part in found for folder in part] == folders
+        assert len(found) <= number
+        assert all(found)
 
 
 def test_where_nothing_can_be_linked_it_is_copied(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
