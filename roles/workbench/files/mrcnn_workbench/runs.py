@@ -11,6 +11,7 @@
     RUN/log.txt           what it said
     RUN/events/           TensorBoard's
     RUN/checkpoints/      mask_rcnn_EPOCH.h5: weights, each whole or not there
+    RUN/job.json          of a Slurm job, with job.sh and job.log; see `submission`
 
 This module imports nothing slow, so that what only looks at runs is quick.
 """
@@ -24,7 +25,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO
 
 from mrcnn_workbench.errors import WorkbenchError
 
@@ -37,9 +38,11 @@ METRICS, CURVES, LOG, EVENTS, CHECKPOINTS, LOCK = (
     "checkpoints",
     ".lock",
 )
+JOB, SCRIPT, JOB_LOG, JOB_LOCK = "job.json", "job.sh", "job.log", ".job.lock"
 BACKGROUND = "background"
 # What a run can be. One that says it is running, but whose process is gone, was killed.
 NEW, RUNNING, STOPPED, FAILED, FINISHED, KILLED = "new", "running", "stopped", "failed", "finished", "killed"
+LOCK_TRIES = 10
 CHECKPOINT = re.compile(r"mask_rcnn_(\d{4,})\.h5")
 
 State = Dict[str, Any]
@@ -52,19 +55,29 @@ class Checkpoint(NamedTuple):
     path: Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that nobody reads half of it and a full disk costs nothing that was there."""
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[TextIO]:
+    """A text file to be written, which replaces the one that is there in one step.
+
+    So nobody reads half of it, and a full disk costs nothing that was there.
+    """
     part = path.with_name(".{}.part".format(path.name))
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with part.open("w", encoding="utf-8", newline="") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replaces a file in one step."""
+    with whole(path) as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -139,19 +152,23 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Nobody else trains in this run meanwhile, on whatever node. Raises WorkbenchError if somebody does."""
         with self.path(LOCK).open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Linux has it over NFS too
-            except OSError as error:
-                where = self.state().get("host")
-                text = "{}: somebody is training in it{}".format(self.folder, " on " + where if where else "")
-                raise WorkbenchError(text) from error
+            for left in reversed(range(LOCK_TRIES)):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Linux has it over NFS too
+                    break
+                except OSError as error:
+                    if not left:
+                        where = self.state().get("host")
+                        text = "{}: somebody is training in it{}".format(self.folder, " on " + where if where else "")
+                        raise WorkbenchError(text) from error
+                    time.sleep(0.1)  # somebody may only have looked
             yield
 
     def locked(self) -> bool:
         """Whether a training runs in it."""
         try:
-            with self.path(LOCK).open("r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with self.path(LOCK).open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
         except OSError:

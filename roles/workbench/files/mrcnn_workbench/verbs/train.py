@@ -64,6 +64,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def says_more(arguments: argparse.Namespace) -> bool:
+    """Whether anything says which training it is to be."""
+    names = ("what", "folder", "start", "layers", "epochs", "learning_rate", "more")
+    return any(getattr(arguments, name) for name in names)
+
+
 def wishes(arguments: argparse.Namespace) -> Tuple[Dict[str, Any], Path]:
     """All settings, checked, and the folder for the run. Raises WorkbenchError."""
     from mrcnn_workbench import settings
@@ -119,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.template:
         print(settings.template(), end="")
         return 0
-    if arguments.resume and (arguments.what or arguments.more or arguments.start or arguments.folder):
+    if arguments.resume and says_more(arguments):
         raise WorkbenchError("--resume goes by the settings of the run: no others can be given with it")
     if arguments.resume:
         from mrcnn_workbench.runs import Run
