@@ -21,6 +21,7 @@ with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import keras.backend
     import tensorflow as tf
+    from keras.engine import saving
     from mrcnn import model as modellib
     from mrcnn import utils
     from mrcnn.config import Config
@@ -30,6 +31,7 @@ import numpy as np
 
 from mrcnn_workbench import dataset, host, settings, small
 from mrcnn_workbench.errors import WorkbenchError, count, listed
+from mrcnn_workbench.geometry import from_mask
 from mrcnn_workbench.settings import Settings
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -200,10 +202,35 @@ class Model(modellib.MaskRCNN):
         self.epoch, self.log_dir = 0, None
 
 
+class Detecting(Model):
+    """Upstream's for inference, whose masks are packed one after another.
+
+    A hundred masks of a large photograph do not fit into memory at once; and what a model makes of its objects that has
+    not learnt much may lie anywhere.
+    """
+
+    def unmold_detections(
+        self, detections: Any, mrcnn_mask: Any, original_image_shape: Any, image_shape: Any, window: Any
+    ) -> Any:
+        """As upstream's, but for the masks, which become a list of COCO's run-length encoded ones."""
+        least, most = utils.norm_boxes(window, image_shape[:2]).reshape(2, 2)
+        good = np.isfinite(detections).all(axis=1) & (detections[:, 4] >= 1) & (detections[:, 5] > 0)
+        found: List[Any] = []
+        for place in np.flatnonzero(good):
+            one = detections[place : place + 1].copy()
+            one[:, :4] = one[:, :4].reshape(2, 2).clip(least, most).ravel()
+            boxes, class_ids, scores, masks = super().unmold_detections(
+                one, mrcnn_mask[place : place + 1], original_image_shape, image_shape, window
+            )
+            if len(boxes) and masks.any():
+                found.append((boxes[0], class_ids[0], scores[0], from_mask(masks[..., 0])))
+        return tuple(list(column) for column in zip(*found)) if found else ([], [], [], [])
+
+
 def build(mode: str, config: Any) -> Model:
     """A model with new weights; `mode` is training or inference. Raises WorkbenchError."""
     with quiet():
-        return Model(mode, config, "")
+        return (Detecting if mode == "inference" else Model)(mode, config, "")
 
 
 def _inner(model: Model) -> Any:
@@ -213,15 +240,20 @@ def _inner(model: Model) -> Any:
 
 def save(model: Model, path: Path) -> None:
     """Writes the weights whole or not at all; a checkpoint that is there already stays until then."""
-    path.parent.mkdir(exist_ok=True)
+    # Not by HDF5 itself to the disk: when that is full, it crashes the interpreter later on.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as weights:
+        saving.save_weights_to_hdf5_group(weights, _inner(model).layers)
     part = path.with_name(".{}.part".format(path.name))
     try:
-        _inner(model).save_weights(str(part))
-        with part.open("rb+") as file:
+        path.parent.mkdir(exist_ok=True)
+        with part.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except (OSError, RuntimeError) as error:  # what h5py says of a full disk is either
-        raise WorkbenchError("{}: cannot be written ({})".format(path, error)) from error
+    except OSError as error:
+        raise WorkbenchError("{}: cannot be written ({})".format(path, error.strerror)) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -232,14 +264,7 @@ def load(model: Model, path: Path, exclude: Sequence[str] = (), whole: bool = Fa
 
     `whole`: every layer that has weights has to be in the file. Raises WorkbenchError, with what to exclude.
     """
-    try:
-        with h5py.File(str(path), "r") as file:
-            group = file["model_weights"] if "layer_names" not in file.attrs and "model_weights" in file else file
-            found = _shapes(group)
-    except (OSError, KeyError, RuntimeError) as error:
-        raise WorkbenchError(
-            "{}: these are no weights, or not all of them ({}); were they downloaded to the end?".format(path, error)
-        ) from error
+    found = _contents(path)
     layers = {layer.name: [tuple(array.shape) for array in layer.get_weights()] for layer in _inner(model).layers}
     wanted = {name: shapes for name, shapes in layers.items() if shapes and name not in exclude}
     other = sorted(name for name in wanted if name in found and found[name] != wanted[name])
@@ -260,6 +285,24 @@ def load(model: Model, path: Path, exclude: Sequence[str] = (), whole: bool = Fa
         )
     with quiet():
         model.load_weights(str(path), by_name=True, exclude=list(exclude) or None)
+
+
+def classes_of(path: Path) -> int:
+    """For how many classes weights are, the background among them; 0 if they do not say. Raises WorkbenchError."""
+    shapes = _contents(path).get(OF_CLASSES[0])
+    return int(shapes[-1][0]) if shapes else 0
+
+
+def _contents(path: Path) -> Dict[str, Any]:
+    """The shapes of the arrays of all layers in a file with weights. Raises WorkbenchError."""
+    try:
+        with h5py.File(str(path), "r") as file:
+            group = file["model_weights"] if "layer_names" not in file.attrs and "model_weights" in file else file
+            return _shapes(group)
+    except (OSError, KeyError, RuntimeError) as error:
+        raise WorkbenchError(
+            "{}: these are no weights, or not all of them ({}); were they downloaded to the end?".format(path, error)
+        ) from error
 
 
 def _shapes(group: Any) -> Dict[str, Any]:
