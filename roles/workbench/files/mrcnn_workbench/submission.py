@@ -40,8 +40,8 @@ OF_TF1 = {
 }
 SCRIPT = """\
 #!/bin/bash
-# {title}, as a Slurm job. It goes on after the last whole epoch whenever it is started again:
-# when Slurm has requeued it, or by hand with `sbatch job.sh`.
+# {title}: a job for Slurm. Whenever it is started again, by Slurm or with `sbatch job.sh`,
+# it goes on after the last whole epoch.
 {options}
 
 {which}
@@ -223,7 +223,7 @@ def _quoted(option: str) -> str:
 def script_of(folder: Path, wanted: Sequence[str], any_gpu: bool) -> str:
     """The script of the job of one run."""
     which = "run={}".format(shlex.quote(str(folder)))
-    return script("The training " + folder.name, lines(folder, runs.JOB_LOG, wanted), which, any_gpu)
+    return script(folder.name, lines(folder, runs.JOB_LOG, wanted), which, any_gpu)
 
 
 # What is known of a run's job

@@ -61,13 +61,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--time", metavar="TIME", help="of a job, not of the training: HOURS:MINUTES:SECONDS, DAYS-HOURS"
     )
     asked.add_argument("--mem", metavar="SIZE", help="memory of the node, such as 16G")
-    asked.add_argument("--cpus", metavar="NUMBER", type=_positive, help="CPUs, which prepare the images")
+    asked.add_argument("--cpus", metavar="NUMBER", type=positive, help="CPUs, which prepare the images")
     asked.add_argument("--account", metavar="NAME", help="for clusters that keep accounts")
     asked.add_argument("--any-gpu", action="store_true", help="on a GPU too that TensorFlow does not know")
     take_rest(command)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError("{!r}: a number from 1 on is wanted".format(text))
     return int(text)
@@ -93,6 +93,15 @@ def asked_for(arguments: argparse.Namespace) -> Dict[str, Any]:
     return {name: getattr(arguments, name) for name in ASKED}
 
 
+def set_gpus(arguments: argparse.Namespace, asked: Dict[str, Any]) -> None:
+    """A training is for as many GPUs as Slurm is asked for; without any it does not matter."""
+    from mrcnn_workbench import submission
+
+    number = submission.number_of_gpus(asked)
+    if number:
+        arguments.more.append("gpus={}".format(number))
+
+
 def run(arguments: argparse.Namespace) -> int:
     from mrcnn_workbench import slurm
     from mrcnn_workbench.errors import WorkbenchError
@@ -110,9 +119,7 @@ def submit(arguments: argparse.Namespace) -> int:
     from mrcnn_workbench.errors import WorkbenchError
 
     asked = asked_for(arguments)
-    number = submission.number_of_gpus(asked)
-    if number:
-        arguments.more.append("gpus={}".format(number))
+    set_gpus(arguments, asked)
     wanted, folder = train.wishes(arguments)
     if folder.exists():
         raise WorkbenchError("{0}: is there already; `mrcnn submit --resume {0}` goes on with it".format(folder))

@@ -48,12 +48,10 @@ def add_to(subparsers: Any) -> None:
     command.set_defaults(run=run)
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: argparse.ArgumentParser, folder: str = "the run's folder (runs/WHAT-DATE-TIME)") -> None:
     """What says which training it is to be; `submit` and `tune` have them too."""
     command.add_argument("what", metavar="WHAT", type=Path, nargs="?", help="a data set, or a file with settings")
-    command.add_argument(
-        "--run", dest="folder", metavar="RUN", type=Path, help="the run's folder (runs/WHAT-DATE-TIME)"
-    )
+    command.add_argument("--run", dest="folder", metavar="RUN", type=Path, help=folder)
     command.add_argument("--start", metavar="WEIGHTS", help="coco, imagenet, nothing, last, a run or a file")
     command.add_argument("--layers", choices=("heads", "5+", "4+", "3+", "all"), help="one stage, of these layers")
     command.add_argument("--epochs", metavar="NUMBER", help="of that stage")
