@@ -230,6 +230,14 @@ def test_neither_half_is_empty_and_added_photographs_hardly_move_others() -> Non
         for fraction in (0.01, 0.2, 0.99):
             assert set(split([str(n) for n in range(number)], fraction, 0, "").values()) == {"train", "val"}
     assert set(split(["a", "b"], 0, 0, "").values()) == {"train"}
+    assert set(split(["a", "b"], 1, 0, "").values()) == {"val"}
+
+
+def test_photographs_only_to_judge_by(tmp_path: Path) -> None:
+    source = many(tmp_path / "photos")
+    outcome = imported(source, val=1)
+    assert outcome.images["val"] > 0 and list(outcome.labels) == ["val"]
+    assert list(dataset.read(out_of(source))) == ["val"]
     assert split(["a"], 0.5, 0, "") == {"a": "train"}
     before = split([f"{n}.jpg" for n in range(100)], 0.2, 0, "")
     after = split([f"{n}.jpg" for n in range(110)], 0.2, 0, "")
@@ -238,7 +246,7 @@ def test_neither_half_is_empty_and_added_photographs_hardly_move_others() -> Non
 
 @pytest.mark.parametrize(
     ("wishes", "words"),
-    [({"group": "("}, "regular expression"), ({"group": "plant"}, "one group"), ({"val": 1.0}, "--val"),
+    [({"group": "("}, "regular expression"), ({"group": "plant"}, "one group"), ({"val": 1.1}, "--val"),
      ({"val": -0.1}, "--val"), ({"classes": ("root",)}, "there are flower, leaf"), ({"format": "coco"}, "not COCO")],
 )  # fmt: skip
 def test_wishes_that_cannot_be_met(tmp_path: Path, wishes: Any, words: str) -> None:

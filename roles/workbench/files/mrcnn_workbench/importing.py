@@ -220,8 +220,10 @@ def _write(
     try:
         stage.mkdir(parents=True)
         for half in dataset.SPLITS:
-            (stage / half).mkdir()
             chosen = [entry for entry in entries if entry.split == half]
+            if half == "train" and not chosen:
+                continue  # it is only to judge by
+            (stage / half).mkdir()
             _save_pictures(chosen, stage / half, report)
             content = _coco(chosen, categories, wishes)
             dataset.write(stage, half, content)

@@ -32,16 +32,18 @@ def split(names: List[str], fraction: float, seed: int, pattern: str) -> Dict[st
     """`train` or `val` for every photograph.
 
     Groups are put in an order that depends on the seed and their own names only: photographs that are added later
-    hardly move those that were there. Neither half is left empty if there are two groups.
+    hardly move those that were there. Neither half is left empty if there are two groups, unless the fraction is 0 or 1.
     """
-    if not 0 <= fraction < 1:
-        raise WorkbenchError("--val {:g}: a fraction from 0 to below 1 is wanted, such as 0.2".format(fraction))
+    if not 0 <= fraction <= 1:
+        raise WorkbenchError("--val {:g}: a fraction from 0 to 1 is wanted, such as 0.2".format(fraction))
     groups: Dict[str, List[str]] = {}
     for name in names:
         groups.setdefault(group_of(name, pattern), []).append(name)
     order = sorted(groups, key=lambda group: hashlib.sha256("{} {}".format(seed, group).encode()).digest())
     if pattern and len(order) == 1 and len(names) > 1:
         raise WorkbenchError("--group {}: all {} are one group".format(pattern, count(len(names), "photograph")))
+    if fraction == 1:
+        return dict.fromkeys(names, "val")
     wanted = fraction * len(names)
     found = dict.fromkeys(names, "train")
     kept = 0

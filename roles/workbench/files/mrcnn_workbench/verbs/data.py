@@ -85,7 +85,10 @@ def add_to(subparsers: Any) -> None:
         help="only these classes, in this order (ids 1, 2, ...)",
     )
     command.add_argument(
-        "--val", metavar="FRACTION", type=float, help="how much goes into val (0.2 if not split already)"
+        "--val",
+        metavar="FRACTION",
+        type=float,
+        help="how much goes into val: 0.2 if not split already; 1: all, to judge a model by",
     )
     command.add_argument("--seed", metavar="NUMBER", type=int, default=0, help="another seed, another split (0)")
     command.add_argument(
