@@ -32,7 +32,8 @@ def split(names: List[str], fraction: float, seed: int, pattern: str) -> Dict[st
     """`train` or `val` for every photograph.
 
     Groups are put in an order that depends on the seed and their own names only: photographs that are added later
-    hardly move those that were there. Neither half is left empty if there are two groups, unless the fraction is 0 or 1.
+    hardly move those that were there. Neither half is left empty if there are two groups and the fraction is between
+    0 and 1.
     """
     if not 0 <= fraction <= 1:
         raise WorkbenchError("--val {:g}: a fraction from 0 to 1 is wanted, such as 0.2".format(fraction))

@@ -89,7 +89,7 @@ def add_to(subparsers: Any) -> None:
         metavar="FRACTION",
         type=float,
         help="how much goes into val: 0.2 if not split already; 1: all, to judge a model by",
-    )
+    )  # fmt: skip
     command.add_argument("--seed", metavar="NUMBER", type=int, default=0, help="another seed, another split (0)")
     command.add_argument(
         "--group", metavar="REGEX", default="",
