@@ -9,19 +9,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from threading import Thread
 
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.as_user import die_with_parent
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.env_manifest import Folder
 
 Part = Sequence[Folder]
 
+_MOST = 4
 _FILES_A_FOLDER = 5  # to make one takes as long as to link that many files
 
 
 def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0))
+    """How many to use: of those that this process may, no more than are of help."""
+    return min(_MOST, len(os.sched_getaffinity(0)))
 
 
 def parts(folders: Part, number: int) -> list[Part]:
@@ -36,32 +36,24 @@ def parts(folders: Part, number: int) -> list[Part]:
 
 def in_threads(work: Callable[[Part], None], parts: Sequence[Part]) -> None:
     """Does it for every part: for work that is mostly the kernel's. Raises what one has raised, when all have ended."""
-    errors: list[BaseException] = []
+    first, *others = parts
+    if not others:
+        work(first)
+        return
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - slow, for where it is needed
 
-    def do(part: Part) -> None:
-        try:
-            work(part)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [Thread(target=do, args=(part,)) for part in parts[1:]]
-    for thread in threads:
-        thread.start()
-    for part in parts[:1]:
-        do(part)
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(work, parts))
 
 
 def in_processes(question: Callable[[Part], bool], parts: Sequence[Part]) -> bool:
     """Whether the answer is yes for every part: for work that is mostly Python's. An error in a process is a no."""
+    first, *others = parts
     fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=_answer, args=(question, part)) for part in parts[1:]]
+    processes = [fork.Process(target=_answer, args=(question, part)) for part in others]
     for process in processes:
         process.start()
-    yes = all(question(part) for part in parts[:1])
+    yes = question(first)
     for process in processes:
         process.join()
     return yes and all(process.exitcode == 0 for process in processes)

@@ -56,7 +56,7 @@ def read_template(path: Path, own: list[str], known: Manifest | None = None, *, 
     read all of it and nobody else to write to it; with ``mend`` modes that say otherwise are changed. Raises
     TemplateError and OSError.
     """
-    if known and (known.prefix, known.own) != (str(path), tuple(own)):
+    if known and ((known.prefix, known.own) != (str(path), tuple(own)) or not known.folders):
         known = None
     if known and in_processes(_Reader(path, tuple(own), known, mend).finds, parts(known.folders, processors())):
         return known

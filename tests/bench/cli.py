@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from mirror.errors import MirrorError
 from . import contenders, report
 from .contenders import Contender, Wish
 from .node import BENCH, NAME, TEMPLATE, Node, node, playbook
-from .place import ROOT, BenchError, Job, Place, result
+from .place import ROOT, BenchError, Job, Place, result, wait_until_idle
 from .report import Samples, Share
 from .scratch import scratch
 
@@ -93,8 +93,7 @@ def conda_part(login: Node, wanted: Wish, kept: Path, rounds: int, samples: Samp
     for contender in usual:  # so that their caches are warm as well
         contender.time("env")
         clean()
-    for number in range(rounds):
-        say(f"the conda part, round {number + 1} of {rounds}")
+    for _number in in_turn("the conda part", rounds, samples):
         for contender in (ours, contenders.copy(login, MODEL), *usual):
             seconds, output = contender.time("env")
             samples.add(contender.name, seconds)
@@ -106,6 +105,16 @@ def conda_part(login: Node, wanted: Wish, kept: Path, rounds: int, samples: Samp
             seconds, _output = Place().time(loop(contender, wanted.folder / "env"))
             samples.add(f"{contender.name}, a loop", seconds / len(LOOP_USERS))
             clean()
+
+
+def in_turn(what: str, rounds: int, samples: Samples) -> Iterator[int]:
+    """The numbers of the rounds, each when the machine is idle, or has not been for long."""
+    for number in range(rounds):
+        name = f"{what}, round {number + 1} of {rounds}"
+        if not wait_until_idle():
+            samples.busy.append(name)
+        say(name)
+        yield number
 
 
 def loop(contender: Contender, folder: Path) -> Job:
@@ -127,8 +136,7 @@ def replicas(login: Node, users: Sequence[str], rounds: int, samples: Samples) -
     shares = {}
     made = BENCH / "replicas"
     before = totals(login.place, TEMPLATE)
-    for number in range(rounds):
-        say(f"replicas, round {number + 1} of {rounds}")
+    for number in in_turn("replicas", rounds, samples):
         copy = made / f"{number}-copy"
         login.place.run("mkdir", "--parents", copy)
         samples.add("cp -al, whole", login.place.time(Job(["cp", "-al", TEMPLATE, copy]))[0])
@@ -155,8 +163,7 @@ def unchanged(login: Node, users: Sequence[str], rounds: int, samples: Samples) 
     """Runs of site.yml that find everything as it should be, for one user and for all."""
     say("all users by site.yml")
     login.site(users)
-    for number in range(rounds):
-        say(f"unchanged runs, round {number + 1} of {rounds}")
+    for _number in in_turn("unchanged runs", rounds, samples):
         for count in (min(COUNTS), max(COUNTS)):
             seconds, changed = login.site(users[:count])
             if changed:

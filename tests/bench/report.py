@@ -18,9 +18,10 @@ MB = 1e6
 
 @dataclass
 class Samples:
-    """Seconds by what was measured, in the order of the rounds."""
+    """Seconds by what was measured, in the order of the rounds; in those that are ``busy``, others used the machine."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    busy: list[str] = field(default_factory=list)
 
     def add(self, name: str, seconds: float) -> None:
         self.seconds[name].append(seconds)
@@ -77,6 +78,7 @@ def figures(folder: Path, samples: Samples, sizes: dict[str, Share], shares: dic
         "machine": machine(folder),
         "versions": versions(),
         "rounds": len(samples.seconds["cp -al"]),
+        "busy_rounds": samples.busy,
         "create_seconds": samples.median("conda_env"),
         "create_vs_cp_al": samples.ratio("conda_env", "cp -al"),
         "create_vs_micromamba": samples.ratio("conda_env", micromamba) if micromamba else None,
@@ -132,6 +134,8 @@ def table(figures: dict[str, Any]) -> str:
     lines += ["", "site.yml where nothing is to be changed"]
     for count in (1, 50):
         line(f"for {count} of the users", medians[f"unchanged, {count}"])
+    if figures["busy_rounds"]:
+        lines += ["", "Others kept the machine busy", *(f"  {name}" for name in figures["busy_rounds"])]
     lines += ["", "Bounds"]
     for bound in BOUNDS:
         value = figures[bound.key]

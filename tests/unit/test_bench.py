@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import report, scratch
+from bench import place, report, scratch
 from bench.place import BenchError, Place
 from bench.report import Samples, Share
 
@@ -70,18 +71,32 @@ def test_every_bound_can_be_broken(tmp_path: Path, changed: dict[str, Any], key:
     assert key in line
 
 
+def test_rounds_on_a_busy_machine_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place.time, "sleep", lambda _seconds: None)
+    times = iter([(0, 0), (50, 100), (50, 100), (145, 200)])
+    monkeypatch.setattr(place, "_processor_time", lambda: next(times))
+    assert place.wait_until_idle()
+    ticks = itertools.count()
+    monkeypatch.setattr(place, "_processor_time", lambda: (0, next(ticks)))
+    assert not place.wait_until_idle()
+    samples = Samples(FINE, busy=["replicas, round 1 of 3"])
+    found = report.figures(tmp_path, samples, SIZES, {n: Share(18e6, 4500) for n in (1, 10, 50)})
+    assert "  replicas, round 1 of 3\n" in report.table(found)
+    assert "busy" not in report.table(figures(tmp_path))
+
+
 def test_where_the_bench_works_is_gone_afterwards(tmp_path: Path) -> None:
-    kept, place = tmp_path / "kept", tmp_path / "place"
+    kept, elsewhere = tmp_path / "kept", tmp_path / "elsewhere"
     kept.mkdir()
-    place.mkdir()
-    for given in (place, None):
+    elsewhere.mkdir()
+    for given in (elsewhere, None):
         with pytest.raises(RuntimeError), scratch.scratch(kept, given) as work:
             assert work.folder.parent == (given or kept)
             assert work.filesystem == os.path.ismount(work.folder)
             assert not (given and work.filesystem)
             (work.folder / "made").mkdir()
             raise RuntimeError
-        assert [*kept.iterdir(), *place.iterdir()] == []
+        assert [*kept.iterdir(), *elsewhere.iterdir()] == []
 
 
 def test_the_bench_works_in_a_plain_folder_where_nothing_can_be_mounted(

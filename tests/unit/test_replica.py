@@ -9,6 +9,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils import folders
-from ansible_collections.crophpc.maskrcnn.plugins.module_utils.at_once import parts
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.at_once import in_processes, parts
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.folders import opened
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.replica import BUILDING, REPLACED, Template, staged
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.user_changes import differences
@@ -305,6 +306,17 @@ def test_parts_have_every_folder_once(site: Site) -> None:
         assert [folder for part in found for folder in part] == folders
         assert len(found) <= number
         assert all(found)
+
+
+def test_a_process_that_fails_has_not_said_yes(site: Site) -> None:
+    """Nor one that is killed."""
+    several = parts(site.template.manifest.folders, 3)
+    here = os.getpid()
+    assert in_processes(lambda _part: True, several)
+    for answer in (lambda: False, lambda: 1 / 0 > 1, lambda: os.kill(os.getpid(), signal.SIGKILL) is None):
+        for which in several[1:]:
+            assert not in_processes(lambda part, a=answer, w=which: part is not w or a(), several)  # type: ignore[misc]
+    assert not in_processes(lambda _part: os.getpid() != here, several)
 
 
 def test_where_nothing_can_be_linked_it_is_copied(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
