@@ -3,7 +3,7 @@
 """How objects are drawn on images, by `sheet` and by `annotated`: colours, masks with outlines, names."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, List, NamedTuple
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -11,9 +11,10 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Outlined
 from matplotlib.patheffects import Stroke, withStroke
 from matplotlib.textpath import TextPath
+from skimage import measure
 
 from mrcnn_workbench import geometry
-from mrcnn_workbench.labels import Outline, Size
+from mrcnn_workbench.labels import Outline, Rle, Size
 
 # Told apart by colour-blind people too (Okabe and Ito), but for the last few.
 COLOURS = (
@@ -23,6 +24,7 @@ COLOURS = (
 INK, GREY, PAPER, EMPTY = "#1f2430", "#6b7280", "#ffffff", "#f1f3f5"
 DPI = 140
 FILL = 0.38  # how much of a mask's colour lies over the image
+COARSE = 500  # pixels of an image of which each can be seen: there outlines are rounded off
 FINE = 1500  # pixels across an image: more cannot be seen of a mask
 DARK = 0.45  # brightness up to which white can be read better than black
 LETTERS = 8.5  # points: the size of names
@@ -41,19 +43,15 @@ class Name(NamedTuple):
 
 def draw_object(axes: Any, outline: Outline, size: Size, colour: str, weight: float = 1.0) -> None:
     """A mask's colour, its outline and its box, on axes in pixels of an image of this size."""
+    rings = _rings(outline, size) if isinstance(outline, dict) else outline
+    path = Outlined.make_compound_path(*(Outlined(np.concatenate([ring, ring[:1]]), closed=True) for ring in rings))
     halo = [Stroke(linewidth=3.2 * weight, foreground="white", alpha=0.75), withStroke(linewidth=0)]
-    if isinstance(outline, dict):
-        _draw_mask(axes, outline, size, colour, weight)
-    else:
-        for corners in outline:
-            path = Outlined(np.concatenate([corners, corners[:1]]), closed=True)
-            axes.add_patch(PathPatch(path, facecolor=(*to_rgb(colour), FILL), edgecolor="none"))
-            axes.add_patch(
-                PathPatch(
-                    path, facecolor="none", edgecolor=colour, linewidth=1.8 * weight, joinstyle="round",
-                    path_effects=halo,
-                )
-            )  # fmt: skip
+    axes.add_patch(PathPatch(path, facecolor=(*to_rgb(colour), FILL), edgecolor="none"))
+    axes.add_patch(
+        PathPatch(
+            path, facecolor="none", edgecolor=colour, linewidth=1.8 * weight, joinstyle="round", path_effects=halo
+        )
+    )
     draw_box(axes, geometry.bounds(outline), weight)
 
 
@@ -66,16 +64,19 @@ def draw_box(axes: Any, box: Any, weight: float = 1.0) -> None:
     )  # fmt: skip
 
 
-def _draw_mask(axes: Any, outline: Outline, size: Size, colour: str, weight: float) -> None:
-    mask = geometry.to_mask(outline, size)
-    left, top, width, height = map(int, geometry.bounds(outline))
+def _rings(mask: Rle, size: Size) -> List[np.ndarray]:
+    """The lines round a mask and, the other way, round its holes: x and y, for each."""
+    left, top, width, height = map(int, geometry.bounds(mask))
     step = 1 + max(size) // FINE
-    # One pixel more all round: a mask that ends at the edge has an outline there too.
-    part = np.pad(mask[top : top + height : step, left : left + width : step], 1, mode="constant").astype(float)
-    x, y = (start + (np.arange(n) - 0.5) * step for start, n in zip((left, top), part.shape[::-1]))
-    axes.contourf(x, y, part, [0.5, 1.5], colors=[colour], alpha=FILL)
-    for line, edge in ((3.2, "white"), (1.8, colour)):
-        axes.contour(x, y, part, [0.5], colors=[edge], linewidths=line * weight)
+    pixels = geometry.to_mask(mask, size)[top : top + height : step, left : left + width : step]
+    # Some pixels more all round: a mask that ends at the edge has an outline there too.
+    part = np.pad(pixels, 2, mode="constant").astype(float)
+    if max(size) < COARSE:
+        for axis in (0, 1):
+            part = 0.5 * part + 0.25 * (np.roll(part, 1, axis) + np.roll(part, -1, axis))
+    library: Any = measure  # has no types
+    rings = library.find_contours(part, min(0.5, 0.8 * part.max()))
+    return [(ring[:, ::-1] - 1.5) * step + (left, top) for ring in rings]
 
 
 def named(text: str, box: Any, size: Size, scale: float, letters: float = LETTERS) -> Name:
@@ -112,8 +113,8 @@ def ink_on(colour: str) -> str:
 
 @functools.lru_cache(maxsize=None)
 def text_width(text: str, size: float) -> float:
-    """How wide text is, in inches."""
-    return float(TextPath((0, 0), safe(text), size=size).get_extents().width) / 72 if text.strip() else 0.0
+    """How wide text is, in inches, to a hair: the points that its curves are drawn towards count as theirs."""
+    return float(TextPath((0, 0), safe(text), size=size).vertices[:, 0].max()) / 72 if text.strip() else 0.0
 
 
 @functools.lru_cache(maxsize=None)

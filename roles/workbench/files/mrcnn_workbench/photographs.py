@@ -6,19 +6,24 @@ A camera held upright writes the picture lying on its side, and a note (EXIF) to
 LabelMe, turn it; what trains does not. So `save` turns the pixels and drops the note.
 """
 
+import glob
 import os
 import shutil
 from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
+from mrcnn_workbench.errors import WorkbenchError
 from mrcnn_workbench.labels import Size
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 ORIENTATION = 0x0112  # EXIF's number for the note
 SIDEWAYS = 5  # from this orientation on, height and width change places
 MODES = ("L", "RGB", "RGBA", "P", "1")  # what skimage reads as Mask R-CNN expects it
+
+Skip = Callable[[Path], bool]  # whether a folder is left out
 
 
 class PictureError(Exception):
@@ -74,6 +79,62 @@ def save(picture: Picture, turn: bool, path: Path) -> None:
         raise PictureError("cannot be copied ({})".format(error)) from error
 
 
+def read(path: Path, turn: bool = True) -> np.ndarray:
+    """The pixels, uint8 [height, width, 3], as people see them or, without `turn`, as they lie in the file.
+
+    Raises PictureError, also for what Mask R-CNN would not read as it was meant: more than 8 bits, CMYK.
+    """
+    try:
+        picture = look(path)
+        if picture.mode not in MODES:
+            raise PictureError("its pixels are of the kind {}; convert it to 8-bit RGB".format(picture.mode))
+        with Image.open(str(path)) as image:
+            upright = ImageOps.exif_transpose(image) if turn and picture.orientation > 1 else image
+            return np.asarray(upright.convert("RGB"))
+    except PictureError:
+        raise
+    except Exception as error:  # a damaged file makes Pillow raise anything
+        raise PictureError("cannot be read ({})".format(getattr(error, "strerror", None) or error)) from error
+
+
+def search(names: Sequence[str], skip: Skip = lambda _folder: False) -> Tuple[Path, List[PurePosixPath]]:
+    """All pictures that are meant by files, folders and patterns: the folder with all of them, and their names below it.
+
+    Folders are searched to their depth, but for hidden ones and those to skip. Raises WorkbenchError for what means no
+    picture.
+    """
+    found: List[Path] = []
+    roots: List[str] = []
+    for name in names:
+        matches = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
+        if not matches:
+            raise WorkbenchError("{}: there is no such file or folder".format(name))
+        before = len(found)
+        for match in map(os.path.abspath, matches):
+            path = Path(match)
+            if path.is_dir():
+                roots.append(match)
+                found += _below(path, skip)
+            elif matches == [name] or _is_named_like_one(match):
+                roots.append(str(path.parent))
+                found.append(path)
+        if len(found) == before:
+            raise WorkbenchError("{}: there is no picture ({})".format(name, ", ".join(ENDINGS)))
+    root = Path(os.path.commonpath(roots))
+    return root, [PurePosixPath(path.relative_to(root).as_posix()) for path in sorted(set(found))]
+
+
+def _below(folder: Path, skip: Skip) -> Iterator[Path]:
+    """The pictures in a folder and in those in it."""
+    for place, folders, files in os.walk(str(folder)):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not skip(Path(place, name)))
+        yield from (Path(place, name) for name in sorted(files) if _is_named_like_one(name))
+
+
+def _is_named_like_one(name: str) -> bool:
+    return name.lower().endswith(ENDINGS) and not os.path.basename(name).startswith(".")  # noqa: PTH119
+
+
 class Album:
     """The pictures below a folder, found by the names in labels.
 
@@ -85,12 +146,8 @@ class Album:
     def __init__(self, folder: Path, without: Optional[Path] = None) -> None:
         self.folder = folder
         self.names: Dict[str, List[PurePosixPath]] = {}
-        for place, folders, files in os.walk(str(folder)):
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and Path(place, name) != without)
-            for name in sorted(files):
-                if name.lower().endswith(ENDINGS) and not name.startswith("."):
-                    path = PurePosixPath(Path(place, name).relative_to(folder).as_posix())
-                    self.names.setdefault(name.lower(), []).append(path)
+        for path in _below(folder, lambda other: other == without):
+            self.names.setdefault(path.name.lower(), []).append(PurePosixPath(path.relative_to(folder).as_posix()))
 
     def find(self, name: Any) -> Tuple[Optional[PurePosixPath], str]:
         """The picture of that name, below the folder, and what to say about it: why there is none, or a note."""
