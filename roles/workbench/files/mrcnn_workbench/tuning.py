@@ -32,6 +32,8 @@ from mrcnn_workbench.settings import Settings
 from mrcnn_workbench.watching import View
 
 PLAN, RESULTS = "tune.json", "results.csv"
+EVALUATION = Path("evaluation", "evaluation.json")  # where `mrcnn evaluate` leaves it
+SCORES = ("mean IoU", "mask AP", "AP50")
 MOST = 1000  # trials: Slurm's arrays end there, and so does patience
 LONGEST_NAME = 60
 STOPPED = 3  # a training's exit code
@@ -142,8 +144,9 @@ def trials(found: Sequence[Values]) -> List[Trial]:
 
 
 def _slug(values: Values) -> str:
-    parts = ["{}-{}".format(name.rsplit(".", 1)[-1], shown(value)) for name, value in values.items()]
-    return re.sub(r"[^\w.+-]+", "-", "_".join(parts)).strip("-")[:LONGEST_NAME]
+    parts = [part for name, value in values.items() for part in (name.rsplit(".", 1)[-1], shown(value))]
+    plain = [re.sub(r"[^\w.+-]+", "-", part).strip("-") for part in parts]
+    return "_".join("-".join(pair) for pair in zip(plain[::2], plain[1::2]))[:LONGEST_NAME]
 
 
 def shown(value: Any) -> str:
@@ -318,7 +321,7 @@ def results(tune: Tune) -> Tuple[List[str], List[List[str]]]:
     """A table, the best trial first: its header and its lines. Writes the same as CSV."""
     views, _silent = tune.views()
     scores = [_scores(one.run) for one in views]
-    names = sorted({name for found in scores for name in found})
+    names = [name for name in SCORES if any(name in found for found in scores)]
     header = ["trial", *tune.names, "status", "epochs", "best val_loss", "after epoch", "least loss", *names, "reason"]
     lines = []
     for trial, one, found in zip(tune.trials, views, scores):
@@ -347,15 +350,15 @@ def results(tune: Tune) -> Tuple[List[str], List[List[str]]]:
 def _scores(run: Run) -> Dict[str, float]:
     """What `mrcnn evaluate` has found of it, if it has."""
     try:
-        found = json.loads(run.path("evaluation.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        whole = json.loads((run.folder / EVALUATION).read_text(encoding="utf-8"))["all"]
+        found = {
+            "mean IoU": whole["mean_iou"],
+            "mask AP": whole["masks"]["0.5:0.95"],
+            "AP50": whole["masks"]["0.5"],
+        }
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    if not isinstance(found, dict):
-        return {}
-    return {name: float(value) for name, value in found.items() if name in SCORES and isinstance(value, (int, float))}
-
-
-SCORES = ("AP", "AP50", "mean_iou")
+    return {name: value for name, value in found.items() if isinstance(value, (int, float))}
 
 
 def failures(tune: Tune) -> str:
