@@ -135,7 +135,7 @@ def test_names_of_trials_say_what_they_are_and_sort() -> None:
     values = [{"model.RPN_ANCHOR_SCALES": [8, 16], "layers": "5+"}] * 12
     names = [trial.name for trial in tuning.trials(values)]
     assert names == sorted(names)
-    assert names[0] == "01-RPN_ANCHOR_SCALES-8-16-_layers-5+"
+    assert names[0] == "01-RPN_ANCHOR_SCALES-8-16_layers-5+"
     assert len(tuning.trials([{"augmentation": "x" * 300}])[0].name) < 80
 
 
