@@ -36,9 +36,9 @@ AHEAD = 2  # images that are read while others are in use
 LINE_EVERY = 30  # seconds, between lines where they are kept
 # Of a plan, for people.
 MEANINGS = {
-    "model": "the model", "weights": "the weights", "weights_size": "the weights", "weights_time": "the weights",
-    "classes": "the model's classes", "min_score": "--min-score", "only": "--classes", "pictures": "--no-pictures",
-    "folder": "the images", "images": "the images",
+    "model": "the model", "weights": "the weights", "weights_size": "the weights have changed",
+    "weights_time": "the weights have changed", "classes": "the model's classes", "min_score": "--min-score",
+    "only": "--classes", "pictures": "--no-pictures", "folder": "the images", "images": "the images",
 }  # fmt: skip
 
 Detect = Callable[[Sequence[np.ndarray]], List[List[Found]]]
@@ -331,7 +331,7 @@ def _change(before: Any, now: Plan) -> str:
     for name in names:
         text = MEANINGS[name]
         if name in ("model", "weights", "min_score") and name in found:
-            text = "{} was {}, now it is {}".format(text, found[name], now[name])
-        if not any(text.startswith(other) or other.startswith(text) for other in said):
+            text += ": {} before, {} now".format(found[name], now[name])
+        if not any(other.startswith(MEANINGS[name]) for other in said):
             said.append(text)
     return "; ".join(said)
