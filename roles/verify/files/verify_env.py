@@ -3,9 +3,9 @@
 """Prove that an environment can do Mask R-CNN: import, train, save, load, detect.
 
 It runs in the environment's own Python (3.6 or later), as ENV/bin/maskrcnn-verify; what it consists of lies together in
-ENV/share. It writes report.json (after every check, so that a crash leaves one too) and detection.png, both into the
-folder that --output names, and nothing into the environment.
-It exits with 0 if all is well, 1 if a check failed, 2 if it was called wrongly.
+ENV/share. It trains and detects by the command `mrcnn`, which the role workbench installs. It writes report.json (after
+every check, so that a crash leaves one too) and detection.png, both into the folder that --output names, and nothing
+into the environment. It exits with 0 if all is well, 1 if a check failed, 2 if it was called wrongly.
 
 expect.json holds one object. Every key may be left out:
 
@@ -29,6 +29,7 @@ import os
 import platform
 import resource
 import signal
+import site
 import subprocess
 import sys
 import tempfile
@@ -38,9 +39,13 @@ import warnings
 from datetime import datetime, timezone
 from pathlib import Path
 
-import verify_training as proof
-from verify_host import CheckFailed, check_gpus, check_user_site, cpus, whereabouts
-from verify_training import say
+import verify_proof as proof
+from verify_proof import CheckFailed, say
+
+try:
+    from mrcnn_workbench import host
+except ImportError:
+    sys.exit("maskrcnn-verify: {} lacks the command mrcnn, which the role workbench installs".format(sys.prefix))
 
 HELP = """\
 It imports everything, compares versions, trains on synthetic images for about a minute and detects with what it has
@@ -178,6 +183,30 @@ def check_pip(tolerated: list) -> str:
     return "tolerated: " + "; ".join(known)
 
 
+def check_user_site() -> str:
+    """Packages in the user's home come before those of every environment with the same version of Python."""
+    folder = Path(site.getusersitepackages())
+    if site.ENABLE_USER_SITE and folder.is_dir() and any(folder.iterdir()):
+        raise CheckFailed(
+            "what is in {} comes before the environment's own packages; to leave it out, "
+            "export PYTHONNOUSERSITE=1".format(folder)
+        )
+    return "nothing comes before the environment's own packages"
+
+
+def check_gpus(wanted: int, record: dict) -> str:
+    """Note the devices that TensorFlow sees, and in words the GPUs, or why there are none and what to do."""
+    record["devices"] = host.devices()
+    gpus = host.gpus(record["devices"])
+    text = "; ".join(gpus) or host.why_no_gpu()
+    record["gpu"] = text if gpus else "none: " + text
+    if len(gpus) < wanted:
+        raise CheckFailed("{} wanted, {} seen: {}".format(wanted, len(gpus), text))
+    if not gpus and host.gpu_is_given():
+        raise CheckFailed("CUDA_VISIBLE_DEVICES={}, none seen: {}".format(os.environ["CUDA_VISIBLE_DEVICES"], text))
+    return record["gpu"]
+
+
 # The report
 
 
@@ -206,7 +235,7 @@ class Report:
         self.path = path
         self.data = dict(
             data, ok=False, reason="did not finish", started=now(), finished=None, python=platform.python_version(),
-            prefix=sys.prefix, checks=[], warnings=[], seconds={}, **whereabouts()
+            prefix=sys.prefix, checks=[], warnings=[], seconds={}, **host.whereabouts()
         )  # fmt: skip
         self.save()
 
@@ -268,27 +297,23 @@ def prove(report: Report, expected: dict, output: Path, steps: int, seed: int) -
     if steps and not {"imports", "gpus"}.intersection(report.failed()):
         # On the folder that is known to be writable; weights are 3 MB.
         with tempfile.TemporaryDirectory(prefix=".verify-", dir=str(output)) as folder:
-            prove_training(report, expected, folder, steps, seed)
+            prove_training(report, expected, Path(folder), steps, seed)
     report.check("locations", check_locations, expected.get("locations", {}), locations)
 
 
-def prove_training(report: Report, expected: dict, folder: str, steps: int, seed: int) -> None:
+def prove_training(report: Report, expected: dict, folder: Path, steps: int, seed: int) -> None:
     """Train, detect with what was learnt, and draw it."""
     data = report.data
-    images = report.check("images", proof.make_images, seed)
-    if not images:
+    if not report.check("images", proof.make_images, folder, seed):
         return
-    training, held_out = images
-    report.check("mini_masks", proof.check_mini_masks, held_out, required=expected.get("mini_masks", False))
-    weights = report.check("training", proof.train, training, steps, seed, folder, data)
-    if not weights:
+    report.check("mini_masks", proof.check_mini_masks, required=expected.get("mini_masks", False))
+    if not report.check("training", proof.train, folder, steps, seed, data):
         return
     report.check("losses", proof.check_losses, data["training"]["losses"])
-    results = report.check("detection", proof.detect, held_out, weights, seed, data)
-    if results is not None:
-        report.check("found", proof.check_detections, data["detections"], len(proof.NAMES[1:]) * len(results))
+    if report.check("detection", proof.detect, folder, data):
+        report.check("found", proof.check_found, folder, data["detections"])
         picture = report.path.with_name("detection.png")
-        report.check("picture", proof.draw, held_out, results, data["detections"], picture)
+        report.check("picture", proof.draw, folder, data["detections"], picture)
 
 
 def count(text: str) -> int:
@@ -345,7 +370,7 @@ def main(arguments=None) -> int:
 
     # Before the first import of numpy: on a shared node, a library would start a thread for every core it sees.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(cpus())
+        os.environ[name] = str(host.cpus())
     os.environ["MPLBACKEND"] = "Agg"  # needs no display
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
