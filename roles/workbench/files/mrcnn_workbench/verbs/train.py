@@ -15,7 +15,7 @@ Trains Mask R-CNN on a data set. Everything of it goes into one folder, the run:
 curves.png, log.txt, and TensorBoard's events.
 
 WHAT is a data set, made by `mrcnn data import`, or a YAML file with settings, which may say anything; `mrcnn train
---template` prints one with all of them, their defaults and what they mean. Options go before the file.
+--template` prints one with all of them, their defaults and what they mean.
 """
 MORE = """\
 Ctrl-C ends it after the step; so does Slurm when the time is up. `mrcnn train --resume RUN` goes on after the last
