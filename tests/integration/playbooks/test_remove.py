@@ -203,3 +203,23 @@ def test_a_modulefile_goes_with_what_is_about_it_alone(playbook: Playbook) -> No
     (folder / "an-admins-own").unlink()
     role("remove_modulefile", "second")
     assert list(folder.parent.iterdir()) == []
+
+
+def test_weights_go_if_site_yml_has_put_them_there_and_nobody_else_needs_them(with_clone: Playbook) -> None:
+    name = "mask_rcnn_coco.h5"
+    folder = with_clone.apps / "maskrcnn" / "weights"
+    folder.mkdir(parents=True)
+    (folder / "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5").write_text("fetched by the user")
+    before = [folder / name, folder / f".{name}.provisioned"]
+    for path in before:
+        path.touch()
+    other = with_clone.env.with_name("other")
+    subprocess.run(["cp", "-a", with_clone.env, other], check=True)
+    first = with_clone.run("remove", {"maskrcnn_name": "other", "maskrcnn_confirm": "other"})
+    assert first.returncode == 0, first.output
+    assert all(path.exists() for path in before)
+
+    last = with_clone.run("remove", CONFIRMED)
+    assert last.returncode == 0, last.output
+    assert str(folder / name) in last.output
+    assert [path.name for path in folder.iterdir()] == ["resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"]
