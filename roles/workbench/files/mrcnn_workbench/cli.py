@@ -13,9 +13,9 @@ import warnings
 from typing import List, Optional
 
 from mrcnn_workbench.errors import WorkbenchError
-from mrcnn_workbench.verbs import data, detect, evaluate, runs, submit, train, tune, watch
+from mrcnn_workbench.verbs import data, detect, doctor, evaluate, runs, submit, train, tune, watch, weights
 
-VERBS = (data, train, detect, evaluate, submit, runs, watch, tune)
+VERBS = (data, train, detect, evaluate, submit, runs, watch, tune, weights, doctor)
 
 FAILED, STOPPED = 2, 130  # exit codes; 1 is a verb's own for what it has found
 
