@@ -203,12 +203,32 @@ def test_a_line_that_was_cut_off_is_written_anew(photos: Path, model: Model, tmp
 
 
 def test_a_model_that_cannot_be_had_leaves_no_trace_that_binds(photos: Path, model: Model) -> None:
+    (photos / "a" / "1.png").write_bytes(b"")
+
     def no_model() -> Any:
         raise WorkbenchError("no weights")
 
     with pytest.raises(WorkbenchError, match="no weights"):
         job(photos, model)(Part(), no_model, Journal())
     assert run(job(photos, model, min_score=0.9), Bright()).left == 0
+
+
+def test_on_a_full_disk_it_stops_and_goes_on_later(photos: Path, model: Model, tmp_path: Path) -> None:
+    class Full:
+        def write(self, data: bytes) -> int:
+            return len(data) // 2
+
+    run(job(photos, model), Bright(), Part(1, 2))
+    one = job(photos, model)
+    with pytest.raises(WorkbenchError, match="is the disk full"):
+        one._note(Full(), 0, error="x")  # type: ignore[arg-type]
+    (tmp_path / "out" / results.TABLE).mkdir()
+    with pytest.raises(WorkbenchError, match="cannot be written"):
+        run(one, Bright())
+    (tmp_path / "out" / results.TABLE).rmdir()
+    bright = Bright()
+    run(one, bright)
+    assert bright.seen == 0 and len(rows(tmp_path / "out")) == 10
 
 
 # Not mixed

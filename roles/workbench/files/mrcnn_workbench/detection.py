@@ -14,12 +14,11 @@ last, nor whether two are at once. Images that two have done count once. This mo
 import contextlib
 import fcntl
 import json
-import os
 import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, TextIO, Tuple
+from typing import Any, BinaryIO, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from mrcnn_workbench.results import Found
 PLAN, PARTS, PICTURES, LOCK = "detection.json", "parts", "pictures", ".lock"
 AHEAD = 2  # images that are read while others are in use
 LINE_EVERY = 30  # seconds, between lines where they are kept
+UNWRITABLE = "{}: cannot be written ({}); the same command goes on, once it can"
 # Of a plan, for people.
 MEANINGS = {
     "model": "the model", "weights": "the weights", "weights_size": "the weights have changed",
@@ -108,22 +108,25 @@ class Job:
             done = {line["image"] for line in self._lines() if "error" not in line}
             places = range(part.number - 1, len(self.plan["images"]), part.of)
             todo = [place for place in places if place + 1 not in done]
-            if done and todo:
-                journal.say("{} to do, the others are done".format(count(len(todo), "image")))
             if todo:
+                others = len(places) - len(todo)
+                journal.say(
+                    "{} to do{}".format(count(len(todo), "image"), ", {} done before".format(others) if others else "")
+                )
                 self._detect(todo, detector, file, journal)
         return self._end()
 
     # Begin
 
     @contextlib.contextmanager
-    def _begun(self, part: Part, force: bool) -> Iterator[TextIO]:
+    def _begun(self, part: Part, force: bool) -> Iterator[BinaryIO]:
         """The file of a part, for this process alone."""
         path = self.out / PARTS / "{}-of-{}.jsonl".format(*part)
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._alone():
             self._agree(force)
-            file = path.open("a+", encoding="utf-8")
+            # Without a buffer: a line is in the file, or was not written.
+            file: BinaryIO = path.open("ab+", buffering=0)
             if not _lock(file, wait=False):
                 file.close()
                 raise WorkbenchError("{}: somebody is detecting part {} of {} of it".format(self.out, *part))
@@ -153,7 +156,7 @@ class Job:
             for other in parts:
                 if not _lock(stack.enter_context(other.open("a")), wait=False):
                     raise WorkbenchError("{}: somebody is detecting there: {}".format(self.out, change))
-            if before and not force and any(other.stat().st_size for other in parts):
+            if before and not force and any("error" not in line for line in self._lines()):
                 raise WorkbenchError(
                     "{}: has results of something else already: {}; name another folder with --out, or replace "
                     "them with --force".format(self.out, change)
@@ -169,7 +172,7 @@ class Job:
     # Detect
 
     def _detect(
-        self, todo: List[int], detector: Callable[[], Tuple[Detect, int]], file: TextIO, journal: Journal
+        self, todo: List[int], detector: Callable[[], Tuple[Detect, int]], file: BinaryIO, journal: Journal
     ) -> None:
         """Writes a line for each of these images."""
         detect: Optional[Detect] = None
@@ -209,7 +212,7 @@ class Job:
             for future in waiting:
                 yield future.result()
 
-    def _keep(self, file: TextIO, image: "_Loaded", objects: List[Found]) -> None:
+    def _keep(self, file: BinaryIO, image: "_Loaded", objects: List[Found]) -> None:
         only = self.plan["only"]
         kept = [found for found in objects if not only or self.names[found.number] in only]
         if self.plan["pictures"]:
@@ -220,10 +223,15 @@ class Job:
             objects=[[found.number, found.score, found.box, found.mask["counts"]] for found in kept],
         )  # fmt: skip
 
-    def _note(self, file: TextIO, place: int, **fields: Any) -> None:
-        """A line: all of it, or as good as nothing."""
-        file.write(json.dumps(dict({"image": place + 1}, **fields)) + "\n")
-        file.flush()
+    def _note(self, file: BinaryIO, place: int, **fields: Any) -> None:
+        """Writes a line. Half a line, on a full disk, is dropped the next time."""
+        line = (json.dumps(dict({"image": place + 1}, **fields)) + "\n").encode()
+        try:
+            whole = file.write(line) == len(line)
+        except OSError as error:
+            raise WorkbenchError(UNWRITABLE.format(self.out, error.strerror)) from error
+        if not whole:
+            raise WorkbenchError(UNWRITABLE.format(self.out, "is the disk full?"))
 
     def _path(self, place: int) -> Path:
         return Path(self.plan["folder"], self.plan["images"][place])
@@ -246,7 +254,10 @@ class Job:
                 info["unreadable"] = [
                     {"file_name": self.plan["images"][number - 1], "error": text} for number, text in broken.items()
                 ]
-                results.write(self.out, images, self.plan["classes"], info)
+                try:
+                    results.write(self.out, images, self.plan["classes"], info)
+                except OSError as error:
+                    raise WorkbenchError(UNWRITABLE.format(self.out, error.strerror)) from error
         numbers = Counter(found.number for image in images for found in image.objects)
         return Outcome(
             len(self.plan["images"]), left,
@@ -301,16 +312,11 @@ def _lock(file: Any, wait: bool) -> bool:
     return True
 
 
-def _mend(file: TextIO) -> None:
+def _mend(file: BinaryIO) -> None:
     """Drops the last line of a part that was killed while it wrote it."""
     file.seek(0)
-    whole = 0
-    for line in iter(file.readline, ""):
-        if not line.endswith("\n"):
-            file.truncate(whole)
-            break
-        whole = file.tell()
-    file.seek(0, os.SEEK_END)
+    text = file.read()
+    file.truncate(text.rfind(b"\n") + 1)
 
 
 def _picture_names(images: Sequence[str]) -> List[str]:
@@ -332,6 +338,6 @@ def _change(before: Any, now: Plan) -> str:
         text = MEANINGS[name]
         if name in ("model", "weights", "min_score") and name in found:
             text += ": {} before, {} now".format(found[name], now[name])
-        if not any(other.startswith(MEANINGS[name]) for other in said):
+        if text not in said and not (name.startswith("weights_") and "weights" in names):
             said.append(text)
     return "; ".join(said)

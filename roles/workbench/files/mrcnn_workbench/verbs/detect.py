@@ -117,7 +117,7 @@ def _part(text: str) -> Tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     from mrcnn_workbench import detection, models
-    from mrcnn_workbench.errors import count, relative
+    from mrcnn_workbench.errors import relative
     from mrcnn_workbench.progress import Journal
 
     model = models.find(arguments.model, arguments.checkpoint)
@@ -132,11 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
         from mrcnn_workbench.inference import Detector
 
         found = Detector(model, min_score, arguments.batch, arguments.any_gpu)
-        journal.say(
-            "{}: {}; score {:g} and more; on {}".format(
-                relative(model.weights), count(len(images[1]), "image"), min_score, found.device
-            )
-        )
+        journal.say("{}: score {:g} and more; on {}".format(relative(model.weights), min_score, found.device))
         return found, arguments.batch
 
     part = detection.Part(*(arguments.part or ()))
