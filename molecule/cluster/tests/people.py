@@ -1,5 +1,8 @@
 """The cluster's people, and what they do: sit at a workstation and work on gruffalo."""
 
+import time
+from collections.abc import Callable
+
 import testinfra
 from testinfra.host import Host
 
@@ -24,3 +27,13 @@ def on_gruffalo(user: str, command: str) -> str:
     """What a command says that a user runs on gruffalo, with ssh. It must succeed."""
     output: str = workstation(user).check_output("ssh -q gruffalo %s", command)
     return output
+
+
+def wait_until(is_so: Callable[[], bool], seconds: int) -> bool:
+    """Ask again and again; False if it is not so in time."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(1)
+    return True

@@ -1,27 +1,15 @@
 """The proof, as a Slurm job of every user on the GPU node, which has two GPUs."""
 
 import json
-import time
-from collections.abc import Callable
 
 import pytest
-from people import EVERYBODY, env, on_gruffalo, workstation
+from people import EVERYBODY, env, on_gruffalo, wait_until, workstation
 
 GPUS = 2
 SECONDS_TO_START = 30
 SECONDS_FOR_ALL = 600
 
 Jobs = dict[str, str]
-
-
-def wait_until(is_so: Callable[[], bool], seconds: int) -> bool:
-    """Ask again and again; False if it is not so in time."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(1)
-    return True
 
 
 def states() -> list[str]:

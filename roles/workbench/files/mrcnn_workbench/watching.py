@@ -166,7 +166,8 @@ def told(one: View) -> str:
         parts.append("start expected {}".format(start) if start else "")
         return ", ".join(part for part in parts if part)
     if one.status == STARTING:
-        return "starting{}{}".format(after, where)
+        ending = one.job is not None and one.job.state == "COMPLETING"
+        return "{}{}{}".format("ending" if ending else "starting", after, where)
     if one.status == runs.RUNNING:
         return _progress(one) + where
     if one.status == runs.FINISHED:
