@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,15 @@ def provisioned(tmp_path_factory: pytest.TempPathFactory, mirror: str) -> Playbo
     result = playbook.run("site", {"maskrcnn_verify": False})
     assert result.returncode == 0, result.output
     return playbook
+
+
+@pytest.fixture
+def role_alone(provisioned: Playbook, tmp_path: Path) -> Iterator[None]:
+    """What the role workbench tells the environment when it is run alone is forgotten in the end."""
+    told = provisioned.env / "share" / "crophpc.maskrcnn" / "workbench"
+    shutil.copytree(told, tmp_path / "told")
+    yield
+    shutil.copytree(tmp_path / "told", told, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")

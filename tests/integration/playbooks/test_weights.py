@@ -17,6 +17,7 @@ import pytest
 from playbook import Playbook
 from web_server import Server
 
+pytestmark = pytest.mark.usefixtures("role_alone")
 CONTENT = b"weights " * 500_000  # 4 MB
 NAME = "mask_rcnn_coco.h5"
 NO_PROOF = {"maskrcnn_verify": False}

@@ -83,11 +83,12 @@ def _found(wanted: Weights) -> Optional[Path]:
 def _writable() -> Path:
     """The first folder that may be written, or made."""
     for folder in weights.folders():
-        there = folder.path
-        while not there.exists() and there != there.parent:
-            there = there.parent
-        if os.access(str(there), os.W_OK | os.X_OK):
-            return folder.path
+        with contextlib.suppress(OSError):  # of what may not be looked at
+            there = folder.path
+            while not there.exists():
+                there = there.parent
+            if os.access(str(there), os.W_OK | os.X_OK):
+                return folder.path
     return weights.own()
 
 
