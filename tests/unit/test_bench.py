@@ -45,6 +45,8 @@ def test_a_ratio_is_the_median_of_the_rounds(tmp_path: Path) -> None:
     assert found["replica_vs_cp_al"] == 0.9
     assert found["replica_vs_cp_al_by_users"] == {"1": 1.5, "10": 0.9, "50": 0.4}
     assert found["replica_disk_share"] == 0.02
+    lines = [" ".join(line.split()) for line in report.table(found).splitlines() if "as a user of" in line]
+    assert lines == ["as a user of 1 1.5", "as a user of 10 0.9 (this one)", "as a user of 50 0.4"]
 
 
 def test_what_was_not_measured_breaks_no_bound(tmp_path: Path) -> None:
