@@ -8,7 +8,7 @@ To remove them one by one would take longer than to measure.
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,18 +34,22 @@ def scratch(kept: Path, place: Path | None) -> Iterator[Scratch]:
     Else, where this user may mount (root, with loop devices), one of an image in ``kept``; a plain folder in there
     otherwise.
     """
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=place or kept) as name:
-        folder = Path(name)
-        mounted = place is None and _mount(kept, folder)
-        try:
-            yield Scratch(folder, mounted)
-        finally:
-            if mounted:  # lazily: what an interrupted run has started may still be at work in it
-                Place().run("umount", "--lazy", folder)
+    with ExitStack() as stack:
+        if place is None and _is_mounted(kept, folder := _folder(stack, None)):
+            # Lazily: what an interrupted run has started may still be at work in it.
+            stack.callback(Place().run, "umount", "--lazy", folder)
+            yield Scratch(folder, True)
+        else:
+            yield Scratch(_folder(stack, place or kept), False)
 
 
-def _mount(kept: Path, folder: Path) -> bool:
-    """Mounts a new filesystem there; whether that could be done.
+def _folder(stack: ExitStack, place: Path | None) -> Path:
+    """A new one, until ``stack`` ends."""
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=place)))
+
+
+def _is_mounted(kept: Path, folder: Path) -> bool:
+    """Mounts a new filesystem there, where nobody who searches the checkout gets into it; whether that could be done.
 
     The image has lost its name by then: it is gone as soon as nobody uses it, however this run ends.
     """

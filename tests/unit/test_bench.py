@@ -93,11 +93,12 @@ def test_where_the_bench_works_is_gone_afterwards(tmp_path: Path) -> None:
     elsewhere.mkdir()
     for given in (elsewhere, None):
         with pytest.raises(RuntimeError), scratch.scratch(kept, given) as work:
-            assert work.folder.parent == (given or kept)
             assert work.filesystem == os.path.ismount(work.folder)
+            assert work.filesystem or work.folder.parent == (given or kept)
             assert not (given and work.filesystem)
             (work.folder / "made").mkdir()
             raise RuntimeError
+        assert not work.folder.exists()
         assert [*kept.iterdir(), *elsewhere.iterdir()] == []
 
 
