@@ -48,19 +48,15 @@ def add_to(subparsers: Any) -> None:
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """What is asked of Slurm; `tune` has them too."""
-    from mrcnn_workbench.site import Site
-
     asked = command.add_argument_group("what to ask Slurm for")
-    asked.add_argument("--gpus", metavar="TYPE:N|N", help="GPUs: as many as the settings say, of a type that is of use")
     asked.add_argument(
-        "--partition",
-        metavar="NAME",
-        help="with GPUs and without, the site's ({} with GPUs)".format(Site().gpu_partition),
+        "--gpus", metavar="TYPE:N|N", help="as many as the settings say, of a type that is of use; 0: none"
     )
+    asked.add_argument("--partition", metavar="NAME", help="the site's, with GPUs and without")
     asked.add_argument(
-        "--time", metavar="TIME", help="of a job, not of the training: HOURS:MINUTES:SECONDS, DAYS-HOURS"
+        "--time", metavar="TIME", help="of a job, not of all the training: HOURS:MINUTES:SECONDS or DAYS-HOURS"
     )
-    asked.add_argument("--mem", metavar="SIZE", help="memory of the node, such as 16G")
+    asked.add_argument("--mem", metavar="SIZE", help="memory, such as 16G")
     asked.add_argument("--cpus", metavar="NUMBER", type=positive, help="CPUs, which prepare the images")
     asked.add_argument("--account", metavar="NAME", help="for clusters that keep accounts")
     asked.add_argument("--any-gpu", action="store_true", help="on a GPU too that TensorFlow does not know")
