@@ -187,9 +187,16 @@ def _progress(one: View) -> str:
     parts.append("step {}/{}".format(step, state.get("steps", "?")))
     if isinstance(state.get("loss"), (int, float)):
         parts.append("loss {:.3f}".format(state["loss"]))
-    if isinstance(state.get("ends"), (int, float)):
-        parts.append(ends(max(0, state["ends"] - time.time())))
+    end = _end(state)
+    if end:
+        parts.append(ends(end - time.time()))
     return "  ".join(parts)
+
+
+def _end(state: State) -> float:
+    """When it is expected to end; 0 if nobody knows, or that was before it was interrupted."""
+    end = state.get("ends")
+    return float(end) if isinstance(end, (int, float)) and end > time.time() else 0.0
 
 
 COLUMNS = ("run", "status", "epoch", "step", "loss", "best val_loss", "ends", "job", "node", "")
@@ -202,8 +209,8 @@ def row(one: View, root: Path) -> List[str]:
     active = one.status == runs.RUNNING
     loss = state.get("loss")
     end = ""
-    if active and isinstance(state.get("ends"), (int, float)):
-        end = moment(state["ends"])
+    if active and _end(state):
+        end = moment(_end(state))
     why = one.reason
     if one.status == QUEUED and one.job and _start(one.job):
         why = "{}start expected {}".format(why + ", " if why else "", _start(one.job))
