@@ -47,6 +47,20 @@ def test_masks_are_those_that_are_seen(made: Path) -> None:
         assert red > 1.5 * green, "a flower is not"
 
 
+def test_masks_come_through_the_import_to_the_pixel(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dataset"
+    assert main(["data", "import", str(made / "unseen"), str(out), "--val", "1"]) == 0
+    (split,) = dataset.read(out).values()
+    names = {record["id"]: record["name"] for record in split.categories}
+    annotations = split.by_image()
+    for image in split.images:
+        masks = made / "unseen" / "masks" / Path(str(image["file_name"])).stem
+        assert len(annotations[image["id"]]) == 2
+        for record in annotations[image["id"]]:
+            known = np.asarray(Image.open(str(masks / "{}_1.png".format(names[record["category_id"]])))) > 0
+            assert (dataset.mask_of(record, (example.SIDE, example.SIDE)) == known).all()
+
+
 def test_unseen_plants_are_others(made: Path) -> None:
     known, unseen = ({path.name[:7] for path in (made / folder).glob("*.png")} for folder in ("photos", "unseen"))
     assert known and unseen and not known & unseen
