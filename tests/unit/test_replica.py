@@ -157,6 +157,7 @@ def test_killed_while_it_is_made(small_site: Site) -> None:
         assert small_site.kept == {}
 
 
+@pytest.mark.parametrize("site", [3], indirect=True)  # each moment takes its time
 @pytest.mark.usefixtures("_steps")
 @pytest.mark.parametrize("edited", [True, False])
 def test_killed_while_it_is_updated(small_site: Site, edited: bool) -> None:
@@ -178,6 +179,7 @@ def test_killed_while_it_is_updated(small_site: Site, edited: bool) -> None:
         assert {*site.kept.values()} == {"mine\n"}
 
 
+@pytest.mark.parametrize("site", [3], indirect=True)  # each moment takes its time
 def test_killed_while_it_is_taken(small_site: Site) -> None:
     small_site.run()
     small_site.write("weights/best.h5")

@@ -98,7 +98,7 @@ def read(path: Path, turn: bool = True) -> np.ndarray:
 
 
 def search(names: Sequence[str], skip: Skip = lambda _folder: False) -> Tuple[Path, List[PurePosixPath]]:
-    """All pictures that are meant by files, folders and patterns: the folder with all of them, and their names below it.
+    """All pictures that files, folders and patterns mean: the folder with all of them, and their names below it.
 
     Folders are searched to their depth, but for hidden ones and those to skip. Raises WorkbenchError for what means no
     picture.
@@ -106,7 +106,7 @@ def search(names: Sequence[str], skip: Skip = lambda _folder: False) -> Tuple[Pa
     found: List[Path] = []
     roots: List[str] = []
     for name in names:
-        matches = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
+        matches = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - it may be absolute
         if not matches:
             raise WorkbenchError("{}: there is no such file or folder".format(name))
         before = len(found)
