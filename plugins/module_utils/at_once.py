@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
@@ -61,4 +60,4 @@ def in_processes(question: Callable[[Part], bool], parts: Sequence[Part]) -> boo
 
 def _answer(question: Callable[[Part], bool], part: Part) -> None:
     die_with_parent()
-    sys.exit(0 if question(part) else 1)
+    raise SystemExit(0 if question(part) else 1)

@@ -148,11 +148,17 @@ def find(name: str) -> Path:
             return place.path
     looked = ["  {} ({})".format(place.path, place.wrong or "not there") for place in places]
     raise WorkbenchError(
-        "weights: {} is not here. To get it ({}):\n"
-        "  mrcnn weights fetch {}\n"
-        "or, where there is no internet, with a copy of {}:\n"
-        "  mrcnn weights fetch {} --from FILE\n"
-        "Looked for:\n{}".format(weights.name, megabytes(weights.size), name, weights.source, name, "\n".join(looked))
+        "weights: {file} is not here. To get it ({size}):\n"
+        "  mrcnn weights fetch {name}\n"
+        "or, where there is no internet, with a copy of {source}:\n"
+        "  mrcnn weights fetch {name} --from FILE\n"
+        "Looked for:\n{looked}".format(
+            file=weights.name,
+            size=megabytes(weights.size),
+            name=name,
+            source=weights.source,
+            looked="\n".join(looked),
+        )
     )
 
 
