@@ -294,6 +294,9 @@ def prove(report: Report, expected: dict, output: Path, steps: int, seed: int) -
     report.check("user_site", check_user_site, required=False)
     if (steps or gpus) and "imports" not in report.failed():
         report.check("gpus", check_gpus, gpus, data, required=gpus > 0)
+        if not gpus and not host.gpus(data.get("devices", [])):
+            # Else what is started below would insist on the GPU that was given and is not seen.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if steps and not {"imports", "gpus"}.intersection(report.failed()):
         # On the folder that is known to be writable; weights are 3 MB.
         with tempfile.TemporaryDirectory(prefix=".verify-", dir=str(output)) as folder:
