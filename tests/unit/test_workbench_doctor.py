@@ -53,7 +53,7 @@ def test_what_does_not_work_with_tensorflow_1_is_named(installed: Any, name: str
     assert finding.level == level
     assert "{} {}".format(name, version) in finding.text
     assert "pip install '{}==".format(name) in finding.advice
-    installed["tensorflow"] = "2.10.1"
+    installed.update({"tensorflow": "2.21.0", "tf-keras": "2.21.0"})
     assert [finding.level for finding in doctor.packages()] == [OK]
 
 

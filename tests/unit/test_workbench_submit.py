@@ -18,7 +18,7 @@ from mrcnn_workbench import runs, submission
 from mrcnn_workbench.cli import main
 from mrcnn_workbench.errors import WorkbenchError
 from mrcnn_workbench.runs import Run
-from mrcnn_workbench.site import Site
+from mrcnn_workbench.site import FILE, Site
 from mrcnn_workbench.slurm import UNKNOWN, Nodes
 from mrcnn_workbench.submission import Gpus
 
@@ -114,6 +114,21 @@ def test_gpus_on_which_it_does_not_work_are_refused_with_the_reason(wanted: Any,
     with pytest.raises(WorkbenchError) as caught:
         submission.choose(wanted, "gpu", nodes, Site())
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("wanted", "nodes"), [(Gpus("a100", 1), GRUFFALO), (Gpus("", 1), [AMPERE, ADA])])
+def test_an_environment_beside_it_that_does_is_named(tmp_path: Path, monkeypatch: Any, wanted: Any, nodes: Any) -> None:
+    for name, text in (
+        ("here", '{"profile": "tf1"}'),
+        ("broken", "{"),
+        ("maskrcnn_modern", '{"profile": "modern", "gpu_types": ["a100"]}'),
+    ):
+        (tmp_path / name / FILE).parent.mkdir(parents=True)
+        (tmp_path / name / FILE).write_text(text)
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "here"))
+    with pytest.raises(WorkbenchError) as caught:
+        submission.choose(wanted, "gpu", nodes, Site())
+    assert "profile modern) does: {}/maskrcnn_modern/bin/mrcnn submit".format(tmp_path) in str(caught.value)
 
 
 def test_a_profile_of_another_kind_is_named() -> None:

@@ -102,8 +102,10 @@ class Recorder(keras.callbacks.Callback):
             parts = [name for name in mask_rcnn.LOSSES if not math.isfinite(float(logs.get(name, 0)))]
             raise TrainingFailed(
                 "the loss is {} in epoch {}, step {} ({}). Try a learning rate ten times smaller; "
-                "`mrcnn data check` finds labels that cause it; on a GPU that TensorFlow 1.15 does not know "
-                "(a100, l40s) it always is".format(self.losses[-1], self.epoch, batch + 1, ", ".join(parts) or "all")
+                "`mrcnn data check` finds labels that cause it; on a GPU that TensorFlow does not know "
+                "(1.15: a100, l40s) it always is".format(
+                    self.losses[-1], self.epoch, batch + 1, ", ".join(parts) or "all"
+                )
             )
         steps, done = self.params["steps"], batch + 1
         now = time.time()

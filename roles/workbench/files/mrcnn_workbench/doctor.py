@@ -56,7 +56,7 @@ RULES = (
 )
 USUAL = "coco"  # the weights that trainings begin with unless somebody says otherwise
 TENSORFLOWS = ("tensorflow", "tensorflow-gpu", "tensorflow-cpu")
-NEEDED = ("keras", "h5py", "numpy", "scikit-image", "pycocotools", "PyYAML")
+NEEDED = ("h5py", "numpy", "scikit-image", "pycocotools", "PyYAML")
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 MODULES = ("tensorflow", "keras", "h5py", "numpy", "scipy", "skimage", "google.protobuf", "mrcnn", "mrcnn_workbench")
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -97,7 +97,7 @@ def versions() -> Dict[str, str]:
     name = "importlib.metadata" if sys.version_info >= (3, 8) else "importlib_metadata"
     found: Dict[str, str] = {}
     for one in importlib.import_module(name).distributions():
-        found.setdefault(str(one.metadata["Name"]).lower(), str(one.version))
+        found.setdefault(str(one.metadata["Name"]).lower().replace("_", "-"), str(one.version))
     return found
 
 
@@ -113,13 +113,14 @@ def _pip(*wanted: str) -> str:
 def packages() -> Iterator[Finding]:
     have = versions()
     tensorflow = next((name for name in TENSORFLOWS if name in have), "")
-    shown = [name for name in (tensorflow, *NEEDED, "protobuf") if name.lower() in have]
+    keras = "keras" if have.get(tensorflow, "").startswith("1.") else "tf-keras"
+    shown = [name for name in (tensorflow, keras, *NEEDED, "protobuf") if name.lower() in have]
     yield Finding(
         OK, "versions", "Python {}, {}".format(
             platform.python_version(), ", ".join("{} {}".format(name, have[name.lower()]) for name in shown)
         )
     )  # fmt: skip
-    missing = [name for name in NEEDED if name.lower() not in have] + ([] if tensorflow else ["tensorflow"])
+    missing = [name for name in (keras, *NEEDED) if name.lower() not in have] + ([] if tensorflow else ["tensorflow"])
     if missing:
         yield Finding(
             FAIL, "versions", "{} not in {}".format(", ".join(missing), sys.prefix),

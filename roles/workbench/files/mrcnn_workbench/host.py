@@ -6,6 +6,7 @@
 # ruff: noqa: PLC0415
 
 import ctypes
+import importlib
 import os
 import platform
 import pwd
@@ -34,10 +35,16 @@ def cpus() -> int:
     return min(allowed, int(given)) if given.isdigit() and int(given) else allowed
 
 
+def tensorflow() -> Any:
+    """The module, as mrcnn sees it."""
+    from mrcnn_workbench import compat  # noqa: F401
+
+    return importlib.import_module("tensorflow")
+
+
 def session_config() -> Any:
     """TensorFlow's settings for the CPUs and GPUs that we may use."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     config = tf.ConfigProto(intra_op_parallelism_threads=cpus(), inter_op_parallelism_threads=cpus())
     config.allow_soft_placement = True
     config.gpu_options.allow_growth = True  # leave GPU memory to others
@@ -65,8 +72,7 @@ def unfit(descriptions: List[str]) -> str:
     The wheels of 1.15 have code for compute capabilities up to 7; on 8.0 losses become NaN (matterport/Mask_RCNN#355,
     tensorflow#44200), and on 8.9 nothing runs.
     """
-    import tensorflow as tf
-
+    tf = tensorflow()
     if tf.__version__.startswith("1.") and "nv" not in tf.__version__:
         for text in descriptions:
             name = re.search(r"name: ([^,]+)", text)
@@ -85,9 +91,7 @@ def gpu_is_given() -> bool:
 
 def why_no_gpu() -> str:
     """Why TensorFlow sees no GPU, and what to do to use one."""
-    import tensorflow as tf
-
-    if not tf.test.is_built_with_cuda():
+    if not tensorflow().test.is_built_with_cuda():
         return "TensorFlow is the build for CPUs; for GPUs, provision the environment with maskrcnn_gpu=true"
     try:
         ctypes.CDLL("libcuda.so.1")

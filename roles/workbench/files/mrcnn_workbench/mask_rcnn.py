@@ -16,14 +16,18 @@ import warnings
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence
 
+from mrcnn_workbench.silence import silence
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+with silence(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    from mrcnn_workbench import compat  # isort: skip  # noqa: F401 - before all that it changes
+
     import keras.backend
     import tensorflow as tf
     from keras.engine import saving
     from mrcnn import model as modellib
-    from mrcnn import utils
+    from mrcnn import parallel_model, utils
     from mrcnn.config import Config
 
 import h5py
@@ -36,7 +40,7 @@ from mrcnn_workbench.settings import Settings
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 # Of how they do what mrcnn asks for; nothing that its users could change.
-warnings.filterwarnings("ignore", module="tensorflow|keras|mrcnn|skimage")
+warnings.filterwarnings("ignore", module="tensorflow|keras|tf_keras|mrcnn|skimage")
 
 # Regular expressions of layers' names, as in mrcnn.model.MaskRCNN.train, which keeps them to itself.
 _HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
@@ -225,6 +229,17 @@ class Detecting(Model):
             if len(boxes) and masks.any():
                 found.append((boxes[0], class_ids[0], scores[0], from_mask(masks[..., 0])))
         return tuple(list(column) for column in zip(*found)) if found else ([], [], [], [])
+
+
+def _set_early(model: Any, name: str, value: Any) -> None:
+    """Set an attribute before Keras has made it a model: upstream's for several GPUs does, and Keras forbids it."""
+    if name == "inner_model":
+        model.__dict__[name] = value
+    else:
+        super(parallel_model.ParallelModel, model).__setattr__(name, value)
+
+
+parallel_model.ParallelModel.__setattr__ = _set_early
 
 
 def build(mode: str, config: Any) -> Model:

@@ -37,7 +37,8 @@ class Cuda(NamedTuple):
 # By the first two numbers of TensorFlow's version.
 CUDAS = {
     "1.15": Cuda("10.0", (410, 48), ("libcudart.so.10.0", "libcublas.so.10.0", "libcusolver.so.10.0", "libcudnn.so.7")),
-    "2.10": Cuda("11.2", (450, 80, 2), ("libcudart.so.11.0", "libcublas.so.11", "libcusolver.so.11", "libcudnn.so.8")),
+    # Its libraries come with wheels, which TensorFlow finds by itself.
+    "2.21": Cuda("12.5", (525, 60, 13), ()),
 }
 
 
@@ -47,14 +48,12 @@ def cuda_for(version: str) -> Cuda:
 
 
 def _tensorflow() -> Answer:
-    import tensorflow as tf
-
+    tf = host.tensorflow()
     return {"version": tf.__version__, "cuda": bool(tf.test.is_built_with_cuda())}
 
 
 def _gpus() -> Answer:
-    import tensorflow as tf
-
+    tf = host.tensorflow()
     found = host.gpus(host.devices())
     lacking = []
     for library in cuda_for(tf.__version__).libraries if tf.test.is_built_with_cuda() and not found else ():

@@ -5,10 +5,11 @@
 The role `workbench` writes it. What it leaves out, or all where there is none, is as it is here.
 """
 
+import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from mrcnn_workbench.errors import WorkbenchError
 
@@ -39,6 +40,16 @@ def read(prefix: Optional[Path] = None) -> Site:
         raise WorkbenchError("{}: cannot be read ({}); provision the environment again".format(path, error)) from error
     given: Dict[str, Any] = found if isinstance(found, dict) else {}
     return Site(**{name: _value(given[name]) for name in Site._fields if given.get(name) is not None})
+
+
+def others(prefix: Optional[Path] = None) -> Iterator[Tuple[Path, Site]]:
+    """The environments beside the one in this prefix, by default the one that we run in, and what they were told."""
+    here = prefix or Path(sys.prefix)
+    for file in sorted(here.parent.glob("*/{}".format(FILE))):
+        other = file.parents[len(FILE.parts) - 1]
+        with contextlib.suppress(WorkbenchError):  # another one's trouble
+            if other != here:
+                yield other, read(other)
 
 
 def _value(found: Any) -> Any:

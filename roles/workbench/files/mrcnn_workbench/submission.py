@@ -23,7 +23,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 from mrcnn_workbench import runs, slurm
 from mrcnn_workbench.errors import WorkbenchError
 from mrcnn_workbench.runs import Run
-from mrcnn_workbench.site import Site
+from mrcnn_workbench.site import Site, others
 
 BEFORE_THE_END = 120  # seconds: when a training is told that its job's time is up soon
 LONGEST_SHEBANG = 127  # bytes, with kernels before 5.1
@@ -126,8 +126,8 @@ def choose(wanted: Gpus, partition: str, nodes: Sequence[slurm.Nodes], site: Sit
         return ["--gpus={}".format(wanted)]
     if not fit:
         raise WorkbenchError(
-            "partition {}: its GPUs are {}, and {}\n--any-gpu tries all the same".format(
-                partition, ", ".join(there), _works_on(site)
+            "partition {}: its GPUs are {}, and {}\n{}--any-gpu tries all the same".format(
+                partition, ", ".join(there), _works_on(site), _instead(there)
             )
         )
     bad = [group for group in nodes if any(name in there and name not in fit for name in group.types)]
@@ -142,8 +142,20 @@ def choose(wanted: Gpus, partition: str, nodes: Sequence[slurm.Nodes], site: Sit
 def _refuse_unfit(name: str, site: Site) -> None:
     if site.gpu_types and not among(name, site.gpu_types):
         raise WorkbenchError(
-            "--gpus {}: {}\n--any-gpu tries all the same".format(name, _works_on(site, among(name, list(OF_TF1))))
+            "--gpus {}: {}\n{}--any-gpu tries all the same".format(
+                name, _works_on(site, among(name, list(OF_TF1))), _instead([name])
+            )
         )
+
+
+def _instead(types: Sequence[str]) -> str:
+    """A line with an environment beside this one that works on GPUs of one of these types; empty if there is none."""
+    for prefix, other in others():
+        if any(not other.gpu_types or among(name, other.gpu_types) for name in types):
+            return "The environment {} (profile {}) does: {}/bin/mrcnn submit ...\n".format(
+                prefix.name, other.profile, prefix
+            )
+    return ""
 
 
 def _works_on(site: Site, name: str = "") -> str:
