@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 
 PROFILE ?= tf1
-PROFILES ?= tf1,recipe
+PROFILES ?= tf1,recipe,modern
 SCENARIO ?= $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
 ANSIBLE_ARGS ?=
 # Programs of the checkout's own environment come first.
@@ -25,7 +25,7 @@ help: ## list the targets
 site: _site_venv ## the main job: a working Mask R-CNN env for you on this machine (PROFILE=tf1, MIRROR=, ANSIBLE_ARGS=)
 	@PROFILE=$(PROFILE) tools/site $(ANSIBLE_ARGS)
 
-mirror: _dev_venv ## build the offline mirror, build/mirror (PROFILES=tf1,recipe; MASKRCNN_PYTHON36=)
+mirror: _dev_venv ## build the offline mirror, build/mirror (PROFILES=tf1,recipe,modern; MASKRCNN_PYTHON36=, MASKRCNN_PYTHON312=)
 	@command -v gcc >/dev/null || tools/apt-install gcc libc6-dev
 	@command -v git >/dev/null || tools/apt-install git
 	@.venv/bin/python tests/fixtures/mirror --output $(MIRROR_DIR) --profiles $(PROFILES)

@@ -29,6 +29,7 @@ from packaging.utils import canonicalize_name
 
 PROFILES = Path(__file__).resolve().parent.parent / "playbooks" / "profiles"
 BUILDS = ("cpu", "gpu")
+# What a profile that names no other is for.
 PLATFORM = "x86_64-manylinux2014"
 
 # What a conda package is called on PyPI, where that is not its own name.
@@ -83,10 +84,10 @@ def inputs(profile: dict[str, Any], build: str) -> Inputs:
     constraints = (constraint(spec) for spec in specs)
     return Inputs(
         python=str(profile["python"]),
-        platform=PLATFORM,
+        platform=str(pip.get("platform", PLATFORM)),
         requirements=sorted([*pip["requirements"], *pip.get(f"{build}_requirements", [])]),
         constraints=sorted(c for c in constraints if c),
-        excluded=sorted(pip.get("excluded", [])),
+        excluded=sorted([*pip.get("excluded", []), *pip.get(f"{build}_excluded", [])]),
         exclude_newer=str(pip["exclude_newer"]),
     )
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from conda_package_handling.api import transmute
 from mirror import fetch, interpreter, manifest, profiles
 from mirror.process import call
+from mirror.series import Series
 from rattler.index import index_fs
 
 from .node import BENCH, MIRROR, SYSTEM, Node
@@ -95,8 +96,9 @@ def old_conda(wanted: Wish, packages: Sequence[str], kept: Path) -> Contender:
     python = kept / f"conda-{OLD_CONDA}" / "bin" / "python"
     requirements = HERE / "conda-4.3.txt"
     if not (python.parent / "conda").exists():
-        call([interpreter.find(None).executable, "-m", "venv", "--clear", python.parents[1]])
-        for file in (fetch.BUILD_FILE, requirements):
+        python36 = Series(3, 6)
+        call([interpreter.find(python36).executable, "-m", "venv", "--clear", python.parents[1]])
+        for file in (fetch.build_file(python36), requirements):
             call([python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--require-hashes", "-r", file])
     channel = old_channel(wanted.channel, packages, kept)
     name = f"conda {OLD_CONDA}"

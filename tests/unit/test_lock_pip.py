@@ -83,7 +83,13 @@ def test_edited_file_is_noticed(pins: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [("conda", "specs", ["numpy=1.18"]), ("pip", "exclude_newer", "2024-01-01"), ("pip", "excluded", [])],
+    [
+        ("conda", "specs", ["numpy=1.18"]),
+        ("pip", "exclude_newer", "2024-01-01"),
+        ("pip", "excluded", []),
+        ("pip", "cpu_excluded", ["tensorflow"]),
+        ("pip", "platform", "x86_64-manylinux_2_28"),
+    ],
 )
 def test_changed_profile_is_noticed(section: str, key: str, value: Any) -> None:
     changed = copy.deepcopy(PROFILE)
@@ -95,6 +101,20 @@ def test_order_in_the_profile_does_not_matter() -> None:
     turned = copy.deepcopy(PROFILE)
     turned["conda"]["specs"].reverse()
     assert complaints(turned, lock_text(PROFILE, *GOOD)) == []
+
+
+def test_a_profile_may_name_the_platform() -> None:
+    newer = copy.deepcopy(PROFILE)
+    assert lock_pip.inputs(newer, "cpu").platform == "x86_64-manylinux2014"
+    newer["pip"]["platform"] = "x86_64-manylinux_2_28"  # type: ignore[index]
+    assert lock_pip.inputs(newer, "cpu").platform == "x86_64-manylinux_2_28"
+
+
+def test_one_build_may_exclude_more() -> None:
+    more = copy.deepcopy(PROFILE)
+    more["pip"]["cpu_excluded"] = ["big"]  # type: ignore[index]
+    excluded = {build: lock_pip.inputs(more, build).excluded for build in ("cpu", "gpu")}
+    assert excluded == {"cpu": ["big", "opencv-python"], "gpu": ["opencv-python"]}
 
 
 def test_builds_differ() -> None:

@@ -38,10 +38,12 @@ from mirror import (
 from mirror.conda_package import PLACEHOLDER, Metadata
 from mirror.errors import MirrorError
 from mirror.pins import Pin
+from mirror.series import Series
 from packaging.requirements import Requirement
 
 DIGEST = "0123456789abcdef" * 4
 OTHER = "f" * 64
+PY36, PY312 = Series(3, 6), Series(3, 12)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_a_conda_spec_without_a_counterpart_is_refused(spec: str) -> None:
         names.requirement(spec)
 
 
-def test_depends_follow_the_markers_of_python_36() -> None:
+def test_depends_follow_the_markers_of_the_python() -> None:
     requires = [
         "dataclasses>=0.7; python_version < '3.7'",
         "colorama; sys_platform == 'win32'",
@@ -93,21 +95,22 @@ def test_depends_follow_the_markers_of_python_36() -> None:
         "opencv-python",
         "Pillow",
     ]
-    assert names.depends("thing", requires, {"dataclasses", "pillow"}) == [
+    assert names.depends("thing", PY36, requires, {"dataclasses", "pillow"}) == [
         "dataclasses >=0.7",
         "pillow",
-        names.PYTHON,
+        "python >=3.6,<3.7.0a0",
     ]
+    assert names.depends("thing", PY312, requires, {"pillow"}) == ["pillow", "python >=3.12,<3.13.0a0"]
 
 
 def test_pip_brings_setuptools_and_wheel_as_in_conda() -> None:
-    assert names.depends("pip", [], set()) == [names.PYTHON, "setuptools", "wheel"]
+    assert names.depends("pip", PY36, [], set()) == [PY36.spec, "setuptools", "wheel"]
 
 
 @pytest.mark.parametrize(("line", "reason"), [("scipy", "not pinned"), ("scipy[all]", "extras")])
 def test_a_dependency_that_cannot_be_served_is_an_error(line: str, reason: str) -> None:
     with pytest.raises(MirrorError, match=reason):
-        names.depends("thing", [line], {"numpy"})
+        names.depends("thing", PY36, [line], {"numpy"})
 
 
 def test_pins_are_read_with_their_hashes(tmp_path: Path) -> None:
@@ -117,8 +120,12 @@ def test_pins_are_read_with_their_hashes(tmp_path: Path) -> None:
         f"    # via something\nsix==1.16.0 --hash=sha256:{DIGEST}\n"
         f"zipp==3.6.0 ; python_version >= '3.8' --hash=sha256:{DIGEST}\n"
     )
-    assert pins.read(path) == [Pin("six", "1.16.0", (DIGEST,)), Pin("typing-extensions", "4.1.1", (OTHER, DIGEST))]
-    assert [pin.name for pin in pins.read(path, None)] == ["six", "typing-extensions", "zipp"]
+    assert pins.read(path, PY36) == [
+        Pin("six", "1.16.0", (DIGEST,)),
+        Pin("typing-extensions", "4.1.1", (OTHER, DIGEST)),
+    ]
+    for series in (PY312, None):
+        assert [pin.name for pin in pins.read(path, series)] == ["six", "typing-extensions", "zipp"]
 
 
 @pytest.mark.parametrize("line", ["six==1.16.0", f"six>=1 --hash=sha256:{DIGEST}", f"six==1.* --hash=sha256:{DIGEST}"])
@@ -157,7 +164,61 @@ def test_pip_is_never_asked_for_two_releases_at_once() -> None:
         assert all(len({pin.name for pin in chunk}) == len(chunk) for chunk in chunks)
 
 
-@pytest.mark.parametrize("name", ["tf1", "recipe"])
+def _adopted(folder: Path, wheels: Path, series: Series, wanted: list[Pin]) -> set[str]:
+    python = interpreter.Interpreter(Path(sys.executable), f"{series}.1", Path(sys.prefix))
+    fetch.Fetcher(python, folder, lambda _kind, _what: None).adopt(wheels, wanted)
+    return {path.name for path in folder.glob(f"{series.tag}/fetched/*")}
+
+
+def test_a_wheel_of_an_earlier_run_is_only_for_the_python_it_was_made_for(tmp_path: Path) -> None:
+    tags = ("cp36-cp36m", "cp312-cp312", "cp38-abi3")
+    names_ = {tag: f"thing-1.0-{tag}-manylinux2014_x86_64.whl" for tag in tags} | {"any": "six-1-py2.py3-none-any.whl"}
+    for name in names_.values():
+        (tmp_path / name).write_text("the same bytes")
+    digest = manifest.sha256(tmp_path / names_["any"])
+    wanted = [Pin("thing", "1.0", (digest,)), Pin("six", "1", (digest,))]
+    assert _adopted(tmp_path / "work", tmp_path, PY36, wanted) == {names_["cp36-cp36m"], names_["any"]}
+    assert _adopted(tmp_path / "work", tmp_path, PY312, wanted) == set(names_.values()) - {names_["cp36-cp36m"]}
+    assert _adopted(tmp_path / "other", tmp_path, PY312, [Pin("six", "1", (OTHER,))]) == set()
+
+
+def _installed(prefix: Path, series: Series) -> interpreter.Interpreter:
+    """A folder as that Python's `make install` leaves it, as far as its names go."""
+    (prefix / f"lib/python{series}/site-packages").mkdir(parents=True)
+    (prefix / f"lib/python{series}/os.py").touch()
+    (prefix / "bin").mkdir()
+    for name in (f"python{series}", f"python{series.abi}-config", f"pydoc{series}"):
+        (prefix / "bin" / name).write_text("#!/bin/sh\n")
+    (prefix / f"include/python{series.abi}").mkdir(parents=True)
+    (prefix / f"include/python{series.abi}/Python.h").touch()
+    return interpreter.Interpreter(prefix / f"bin/python{series}", f"{series}.1", prefix)
+
+
+@pytest.mark.parametrize("series", [PY36, PY312], ids=str)
+def test_a_python_has_the_programs_that_conda_gives_it(tmp_path: Path, series: Series) -> None:
+    python_package.stage(_installed(tmp_path / "opt/python", series), tmp_path / "tree")
+    found = {path.name: path for path in (tmp_path / "tree/bin").iterdir()}
+    wanted = {"python", "python3", f"python{series}", "python3-config", f"python{series}-config", "pydoc", "pydoc3"}
+    assert wanted <= found.keys()
+    assert all(path.exists() for path in found.values())  # no link to nothing
+    assert (tmp_path / f"tree/include/python{series.abi}/Python.h").is_file()
+    assert not (tmp_path / f"tree/lib/python{series}/site-packages").exists()
+
+
+def test_what_the_builds_of_a_profile_exclude_differs(tmp_path: Path) -> None:
+    pip = {"excluded": ["one"], "cpu_excluded": ["two"], "exclude_newer": "2026-01-01", "platform": "x86_64-linux"}
+    profile = {"python": "3.12.11", "conda": {"specs": ["numpy"]}, "pip": pip}
+    (tmp_path / "p.yml").write_text(json.dumps(profile))
+    lock = "".join(f"{name}==1 --hash=sha256:{DIGEST}\n" for name in ("one", "two", "three"))
+    for build in ("cpu", "gpu"):
+        (tmp_path / f"p-{build}.txt").write_text(lock)
+    loaded = profiles.load("p", tmp_path, ("cpu", "gpu"))
+    assert (loaded.series, loaded.platform) == (PY312, "x86_64-linux")
+    assert [pin.name for pin in loaded.pip_pins("cpu")] == ["three"]
+    assert [pin.name for pin in loaded.pip_pins("gpu")] == ["three", "two"]
+
+
+@pytest.mark.parametrize("name", ["tf1", "recipe", "modern"])
 def test_the_committed_pins_fit_the_profiles(name: str) -> None:
     profile = profiles.load(name, profiles.FOLDER, ("cpu",))
     pinned = {pin.name: pin.version for pin in profile.conda_pins()}
@@ -226,7 +287,7 @@ def _python(path: Path, kind: str = "CPython", version: str = "3.6.15", prefix: 
 def test_without_a_python_the_error_says_where_it_looked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv(interpreter.ENV_VAR, raising=False)
+    monkeypatch.delenv(PY36.env_var, raising=False)
     monkeypatch.setenv("PYENV_ROOT", f"{tmp_path}/.pyenv")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert cli.main(["--output", str(tmp_path / "mirror")]) == 2
@@ -239,29 +300,43 @@ def test_without_a_python_the_error_says_where_it_looked(
 def test_pyenvs_newest_python_is_found(tmp_path: Path) -> None:
     for version in ("3.6.9", "3.6.15", "3.6.2"):
         _python(tmp_path / f"versions/{version}/bin/python3.6", version=version)
-    assert interpreter.find(None, {"PYENV_ROOT": str(tmp_path), "PATH": ""}).version == "3.6.15"
+    assert interpreter.find(PY36, {"PYENV_ROOT": str(tmp_path), "PATH": ""}).version == "3.6.15"
 
 
 def test_pyenv_is_found_in_the_accounts_home_where_home_is_another(tmp_path: Path) -> None:
     _python(tmp_path / "account" / ".pyenv" / "versions" / "3.6.15" / "bin" / "python3.6")
     env = {"HOME": str(tmp_path / "empty"), "PATH": ""}
-    assert interpreter.find(None, env, account_home=tmp_path / "account").version == "3.6.15"
+    assert interpreter.find(PY36, env, account_home=tmp_path / "account").version == "3.6.15"
 
 
-def test_a_python_that_was_asked_for_comes_first(tmp_path: Path) -> None:
-    asked, named = _python(tmp_path / "a", version="3.6.1"), _python(tmp_path / "b", version="3.6.2")
-    env = {interpreter.ENV_VAR: str(named), "PATH": "", "HOME": str(tmp_path)}
-    assert interpreter.find(asked, env).version == "3.6.1"
-    assert interpreter.find(None, env).version == "3.6.2"
+def test_a_python_that_was_asked_for_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [_python(tmp_path / "a", version="3.6.1"), _python(tmp_path / "b", version="3.12.2")]
+    monkeypatch.setenv("MASKRCNN_PYTHON36", str(_python(tmp_path / "c", version="3.6.2")))
+    monkeypatch.setenv("MASKRCNN_PYTHON312", str(_python(tmp_path / "d", version="3.12.3")))
+
+    def versions(asked: list[Path]) -> dict[Series, str]:
+        return {series: python.version for series, python in interpreter.choose({PY36, PY312}, asked).items()}
+
+    assert versions(asked) == {PY36: "3.6.1", PY312: "3.12.2"}
+    assert versions(asked[1:]) == {PY36: "3.6.2", PY312: "3.12.2"}
+    assert versions([]) == {PY36: "3.6.2", PY312: "3.12.3"}
+
+
+def test_a_python_that_no_profile_needs_is_refused(tmp_path: Path) -> None:
+    asked = _python(tmp_path / "python", version="3.7.1")
+    with pytest.raises(MirrorError, match=r"is CPython 3\.7; the profiles are for 3\.6"):
+        interpreter.choose({PY36}, [asked])
+    with pytest.raises(MirrorError, match=r"is CPython 3\.7\.1; a 3\.6 is needed"):
+        interpreter.find(PY36, {"MASKRCNN_PYTHON36": str(asked)})
 
 
 @pytest.mark.parametrize(
     ("kind", "version", "prefix"),
-    [("PyPy", "3.6.9", "/opt/a/b"), ("CPython", "3.7.1", "/opt/a/b"), ("CPython", "3.6.9", "/usr")],
+    [("PyPy", "3.6.9", "/opt/a/b"), ("CPython", "3.6.9", "/usr")],
 )
 def test_a_python_that_does_not_do_is_refused(tmp_path: Path, kind: str, version: str, prefix: str) -> None:
     with pytest.raises(MirrorError):
-        interpreter.find(_python(tmp_path / "python", kind, version, prefix), {})
+        interpreter.inspect(_python(tmp_path / "python", kind, version, prefix))
 
 
 def test_the_compiled_in_prefix_keeps_its_length_and_end() -> None:
@@ -347,12 +422,14 @@ def _wheel(path: Path) -> Path:
     return path
 
 
-def test_a_wheel_becomes_what_conda_would_have_installed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("series", "tag"), [(PY36, "py36h"), (PY312, "py312h")], ids=str)
+def test_a_wheel_becomes_what_conda_would_have_installed(tmp_path: Path, series: Series, tag: str) -> None:
     wheel, package = _wheel(tmp_path / "thing-1.0-py3-none-any.whl"), tmp_path / "thing.conda"
-    plain = wheel_package.metadata(Pin("thing", "1.0", (DIGEST,)), "recipe")
-    conda_package.assemble(wheel_package.stage(plain, wheel, {"six"}, tmp_path / "tree"), tmp_path / "tree", package)
+    plain = wheel_package.metadata(Pin("thing", "1.0", (DIGEST,)), series, "recipe")
+    staged = wheel_package.stage(plain, series, wheel, {"six"}, tmp_path / "tree")
+    conda_package.assemble(staged, tmp_path / "tree", package)
     content = _members(package, "pkg")
-    site = "lib/python3.6/site-packages"
+    site = f"lib/python{series}/site-packages"
     assert content[f"{site}/thing-1.0.dist-info/INSTALLER"] == b"conda\n"
     assert content["bin/thing"].startswith(f"#!{PLACEHOLDER}/bin/python\n".encode())  # type: ignore[union-attr]
     assert "bin/pip3.9" not in content
@@ -360,17 +437,18 @@ def test_a_wheel_becomes_what_conda_would_have_installed(tmp_path: Path) -> None
     assert "../../../bin/thing,,\n" in record
     assert "pip3.9" not in record
     index = json.loads(_members(package, "info")["info/index.json"])  # type: ignore[arg-type]
-    assert index["depends"] == [names.PYTHON, "six >=1"]
-    assert index["build"].startswith("py36h")
+    assert index["depends"] == [series.spec, "six >=1"]
+    assert index["build"].startswith(tag)
 
 
 def test_another_recipe_or_another_wheel_gives_another_package_name() -> None:
     stems = {
-        wheel_package.metadata(Pin("six", "1", (digest,)), recipe).stem
+        wheel_package.metadata(Pin("six", "1", (digest,)), series, recipe).stem
         for digest in (DIGEST, OTHER)
         for recipe in ("old", "new")
+        for series in (PY36, PY312)
     }
-    assert len(stems) == 4
+    assert len(stems) == 8
 
 
 def test_a_repository_always_has_the_same_commits(tmp_path: Path) -> None:
