@@ -230,10 +230,17 @@ class Prefix:
 
 
 def _dist_infos(record: Record) -> Iterator[str]:
-    """The folders with a Python project's metadata in them; many packages for Python 3.6 have egg-info."""
+    """The folders with a Python project's metadata in them; many packages for Python 3.6 have egg-info.
+
+    Not of the projects that a package has vendored: they are not where Python looks for what is installed.
+    """
     for file in record.files:
         folder, _slash, leaf = file.rpartition("/")
         if (leaf, folder[folder.rfind(".") :]) in (("METADATA", ".dist-info"), ("PKG-INFO", ".egg-info")):
-            yield folder
+            info = folder
         elif leaf.endswith(".egg-info"):
-            yield file
+            info = file
+        else:
+            continue
+        if info.rpartition("/")[0].endswith("site-packages"):
+            yield info

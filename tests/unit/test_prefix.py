@@ -222,6 +222,16 @@ def test_replaced_by_pip(tmp_path: Path, info_file: str) -> None:
     assert "missing" in Prefix(env).damage("size")["leaf-two"]
 
 
+@pytest.mark.parametrize(
+    "vendored", ["vendor/stem-1.0.dist-info/METADATA", "vendor/stem-1.0-py3.6.egg-info", "vendor/stem.egg-info/PKG-INFO"]
+)
+def test_what_a_package_has_vendored_is_not_the_package(tmp_path: Path, vendored: str) -> None:
+    env = hand_made_python_env(tmp_path / "env", vendored)
+    (env / SITE / "stem-2.0.dist-info").mkdir()
+    assert Prefix(env).replaced_by_pip == {}
+    assert Prefix(env).damage("size") == {}
+
+
 def test_removes_what_pip_put_there_and_nothing_outside(tmp_path: Path) -> None:
     env = hand_made_python_env(tmp_path / "env", "leaf_two-1.0.dist-info/METADATA")
     precious = tmp_path / "precious.py"
