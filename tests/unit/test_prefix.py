@@ -223,7 +223,8 @@ def test_replaced_by_pip(tmp_path: Path, info_file: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "vendored", ["vendor/stem-1.0.dist-info/METADATA", "vendor/stem-1.0-py3.6.egg-info", "vendor/stem.egg-info/PKG-INFO"]
+    "vendored",
+    ["vendor/stem-1.0.dist-info/METADATA", "vendor/stem-1.0-py3.6.egg-info", "vendor/stem.egg-info/PKG-INFO"],
 )
 def test_what_a_package_has_vendored_is_not_the_package(tmp_path: Path, vendored: str) -> None:
     env = hand_made_python_env(tmp_path / "env", vendored)
