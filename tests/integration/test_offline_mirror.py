@@ -1,6 +1,9 @@
 # Copyright: crophpc.maskrcnn contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The module offline_mirror, with a web server for the internet: made, broken off, spoiled, filled with two locks."""
+"""The module offline_mirror, with a web server for the internet: made, broken off, spoiled, filled with two locks.
+
+And what the mirror of the tests has for profiles of different Pythons.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils import mirror_folder
 from channel import Channel
 from running import Result, Runner, versions
 from web_server import Server
 
+ROOT = Path(__file__).resolve().parents[2]
 BIG = 3_000_000
 KILLS = 8
 
@@ -347,3 +352,26 @@ def test_a_commit_that_is_nowhere_is_named(new: Mirror, internet: Internet) -> N
     message = new.fails(source=internet.source | {"commit": "0" * 40})
     assert "0" * 40 in message
     assert internet.server.url in message
+
+
+# --- the mirror of the tests ---
+
+
+@pytest.mark.parametrize(("name", "tag"), [("tf1", "py36"), ("modern", "py312")])
+def test_a_mirror_serves_profiles_of_different_pythons(run_mirror: Runner, mirror: Path, name: str, tag: str) -> None:
+    """Each gets the packages made for its Python and no other's, and they work together."""
+    profile = yaml.safe_load((ROOT / "playbooks" / "profiles" / f"{name}.yml").read_text())
+    python = mirror_folder.read(mirror)["profiles"][name]["python"]
+    specs = [f"python={python}", *profile["conda"]["specs"]]
+    run = run_mirror
+    installed = run(specs=specs)["plan"]["installed"]
+    builds = {package["name"]: package["build"] for package in installed}
+    assert len(builds) >= 30
+    builds.pop("python")
+    assert {package: build for package, build in builds.items() if not build.startswith(f"{tag}h")} == {}
+
+    code = "import numpy, scipy.ndimage, PIL.Image, h5py, skimage.measure, matplotlib.pyplot, IPython, Cython"
+    subprocess.run([run.prefix / "bin" / "python", "-c", code], check=True, capture_output=True)
+    pip = [run.prefix / "bin" / "python", "-m", "pip", "check"]
+    assert subprocess.run(pip, capture_output=True, text=True, check=False).returncode == 0
+    assert not run(specs=specs)["changed"]

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
 import zstandard
 from mirror import (
+    builder,
     byte_code,
     cli,
     conda_package,
@@ -180,6 +181,19 @@ def test_a_wheel_of_an_earlier_run_is_only_for_the_python_it_was_made_for(tmp_pa
     assert _adopted(tmp_path / "work", tmp_path, PY36, wanted) == {names_["cp36-cp36m"], names_["any"]}
     assert _adopted(tmp_path / "work", tmp_path, PY312, wanted) == set(names_.values()) - {names_["cp36-cp36m"]}
     assert _adopted(tmp_path / "other", tmp_path, PY312, [Pin("six", "1", (OTHER,))]) == set()
+
+
+def test_two_pythons_may_share_a_wheel_but_not_the_name_of_two(tmp_path: Path) -> None:
+    made = builder.Builder(tmp_path / "mirror", [], {})
+    (tmp_path / "mirror/wheels").mkdir()
+    wheels = {series: tmp_path / series.tag / "six-1-py3-none-any.whl" for series in (PY36, PY312)}
+    for wheel in wheels.values():
+        wheel.parent.mkdir()
+        wheel.write_text("the same")
+        assert made._take({Pin("six", "1", (DIGEST,)): wheel}) == {tmp_path / "mirror/wheels" / wheel.name}
+    wheels[PY312].write_text("compiled by the other")
+    with pytest.raises(MirrorError, match="compiled here for two Pythons"):
+        made._take({Pin("six", "1", (DIGEST,)): wheels[PY312]})
 
 
 def _installed(prefix: Path, series: Series) -> interpreter.Interpreter:
