@@ -441,6 +441,7 @@ SITE = {
     "login_host": "gruffalo",
     "partition": "",
     "gpu_partition": "gpu",
+    "gpu_types": ["v100", "rtx8000"],
     "time": "8:00:00",
     "mem": {"tensorboard": "2G", "jupyter": "4G"},
 }
@@ -510,6 +511,33 @@ def test_job_by_the_sites_settings(home: Path, monkeypatch: pytest.MonkeyPatch, 
         (tmp_path / "arguments").read_text().splitlines()
     )
     assert {"state\tpending", "job\t77", "@end 5"} <= set(run.stdout.splitlines())
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("gpus", ["a100", "a100:2"])
+def test_gpus_on_which_it_does_not_compute_are_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: str
+) -> None:
+    fake(tmp_path, monkeypatch, "sbatch", "77")
+    run = serve(home, "jupyter", "--gpus", gpus, str(tmp_path))
+    assert run.returncode == 2
+    assert "v100 and rtx8000" in run.stderr
+    assert serve(home, "list").stdout.startswith("No servers")
+
+
+def test_an_environment_beside_it_that_does_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(FILES))
+    cli = importlib.import_module("tunnel_cli")
+    for name, text in (("broken", "{"), ("modern", '{"gpu_types": ["a100"]}')):
+        (tmp_path / name / cli.SETTINGS).parent.mkdir(parents=True)
+        (tmp_path / name / cli.SETTINGS).write_text(text)
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "here"))
+    with pytest.raises(cli.TunnelError) as caught:
+        cli.refuse_unfit("a100:1", {"gpu_types": ["v100"]})
+    assert str(tmp_path / "modern") in caught.value.hint
+    cli.refuse_unfit("V_100:1", {"gpu_types": ["v100"]})
+    cli.refuse_unfit("2", {"gpu_types": ["v100"]})
+    cli.refuse_unfit("a100", {"gpu_types": []})
 
 
 @pytest.mark.parametrize("package", ["tensorboard", "notebook"])

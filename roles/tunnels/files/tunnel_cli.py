@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 3 the server or it
 """
 PENDING = 5
 MISSING = 8
+SETTINGS = "share/crophpc.maskrcnn/tunnels/settings.json"
 
 
 def settings() -> dict:
@@ -112,6 +114,7 @@ def start(options, extra: list, store: Store, say, site: dict) -> int:
     if options.node and options.node != NODE:
         return on_node(options.node)
     facts = to_show(options, say)
+    refuse_unfit(options.gpus, site)
     if options.job:
         slurm.running(options.job)
     elif not (options.here or options.node):
@@ -136,6 +139,30 @@ def start(options, extra: list, store: Store, say, site: dict) -> int:
     say.hint("On your own computer:  maskrcnn attach {}".format(record["id"]))
     say.hint("without that program:  {} show {}   when it is ready".format(where.command()[0], record["id"]))
     return ended(record, store, say)
+
+
+def refuse_unfit(gpus: str, site: dict) -> None:
+    """Stop before a job waits for GPUs on which this environment's TensorFlow does not compute."""
+    wanted = re.match(r"[A-Za-z][\w.-]*", gpus)
+    if not wanted or fits(wanted.group(), site):
+        return
+    hint = "Ask for one of those."
+    for path in sorted(Path(sys.prefix).parent.glob("*/" + SETTINGS)):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if fits(wanted.group(), json.loads(path.read_text(encoding="utf-8"))):
+                hint = "An environment beside it works there; its program is {}.".format(path.with_name("maskrcnn"))
+                break
+    raise TunnelError(
+        "--gpus {}: this environment computes nothing of use there, but on {}".format(
+            gpus, " and ".join(site["gpu_types"])
+        ), hint, 2,
+    )  # fmt: skip
+
+
+def fits(name: str, site: dict) -> bool:
+    """Whether an environment with these settings works on GPUs of a type; some write rtx_8000 for rtx8000."""
+    plain = [re.sub("[_-]", "", known.lower()) for known in [name, *site["gpu_types"]]]
+    return not site["gpu_types"] or plain[0] in plain[1:]
 
 
 def to_show(options, say) -> dict:
