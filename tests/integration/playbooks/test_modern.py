@@ -1,0 +1,108 @@
+# Copyright: crophpc.maskrcnn contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The same Mask_RCNN on TensorFlow 2, beside the one on TensorFlow 1.15: proven, and of the same opinion."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from playbook import Playbook
+
+HERE = Path(__file__).parent
+# By which the outputs of a layer may differ, as a share of the largest of them. Seen: 2e-5 after a softmax over random
+# weights, 3e-6 elsewhere.
+TOLERANCE = 1e-4
+GOOD_IOU = 0.5
+MODERN = {"maskrcnn_profile": "modern", "maskrcnn_name": "maskrcnn_modern"}
+
+
+@pytest.fixture(scope="module")
+def modern(provisioned: Playbook) -> Path:
+    """An environment beside the user's first one, proven."""
+    result = provisioned.run("site", MODERN)
+    assert result.returncode == 0, result.output
+    return provisioned.env.with_name("maskrcnn_modern")
+
+
+def in_env(env: Path, *command: str | Path, cwd: Path = Path("/")) -> str:
+    """What a program of an environment says, which has to succeed."""
+    environ = os.environ | {"PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [env / "bin" / command[0], *command[1:]], cwd=cwd, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_proof_is_as_good(modern: Path, provisioned: Playbook) -> None:
+    report = json.loads((provisioned.apps / "maskrcnn" / "report" / modern.name / "report.json").read_text())
+    assert report["ok"]
+    assert {"found", "mini_masks", "imports"} <= {check["name"] for check in report["checks"] if check["ok"]}
+    assert report["versions"]["tensorflow"].startswith("2.21.")
+
+
+def test_a_second_run_changes_nothing(modern: Path, provisioned: Playbook) -> None:
+    result = provisioned.run("site", MODERN)
+    assert result.returncode == 0, result.output
+    assert result.changed == 0, result.output
+    first = in_env(provisioned.env, "python", "-c", "import tensorflow; print(tensorflow.__version__)")
+    assert first.strip() == "1.15.5"
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "small"])
+@pytest.mark.parametrize("made_in", ["tf1", "modern"])
+def test_the_same_weights_give_the_same_outputs(
+    modern: Path, provisioned: Playbook, tmp_path: Path, backbone: str, made_in: str
+) -> None:
+    np = pytest.importorskip("numpy")
+    envs = {"tf1": provisioned.env, "modern": modern}
+    found = {}
+    for name in sorted(envs, key=lambda name: name != made_in):  # who makes the weights comes first
+        out = tmp_path / f"{name}.npz"
+        in_env(envs[name], "python", HERE / "layers.py", tmp_path / "weights.h5", backbone, out)
+        found[name] = np.load(out)
+    for layer in found["tf1"].files:
+        old, new = found["tf1"][layer].astype(float), found["modern"][layer].astype(float)
+        assert np.abs(old - new).max() <= TOLERANCE * max(np.abs(old).max(), 1), layer
+
+
+def test_a_model_of_one_detects_the_same_in_the_other(modern: Path, provisioned: Playbook, tmp_path: Path) -> None:
+    """A training in each, and what both environments find with it on pictures that it has not seen."""
+
+    def mrcnn(env: Path, *words: str) -> None:
+        in_env(env, "mrcnn", *words, cwd=tmp_path / "example")
+
+    in_env(modern, "mrcnn", "data", "example", tmp_path / "example")
+    mrcnn(modern, "data", "import", "photos", "dataset", "--group", "^plant[0-9]+")
+    mrcnn(modern, "data", "import", "unseen", "unseen-set", "--val", "1")
+    for name, env, other in (("modern", modern, provisioned.env), ("tf1", provisioned.env, modern)):
+        mrcnn(env, "train", "quick.yml", "--run", f"runs/{name}")
+        results = []
+        for which in (env, other):
+            out = tmp_path / "example" / f"{name}-by-{which.name}"
+            mrcnn(which, "detect", f"runs/{name}", "unseen", "--out", str(out), "--no-pictures")
+            results.append(json.loads((out / "results.json").read_text()))
+        for one, same in zip(*results, strict=True):
+            assert (one["image_id"], one["category_id"]) == (same["image_id"], same["category_id"])
+            assert abs(one["score"] - same["score"]) <= TOLERANCE
+            assert max(abs(a - b) for a, b in zip(one["bbox"], same["bbox"], strict=True)) <= 1
+        mrcnn(env, "evaluate", f"runs/{name}", "unseen-set", "--out", f"{name}-result")
+        report = json.loads((tmp_path / "example" / f"{name}-result" / "evaluation.json").read_text())
+        assert report["all"]["mean_iou"] >= GOOD_IOU, report
+
+
+def test_a_script_of_ones_own_needs_one_line(modern: Path, tmp_path: Path) -> None:
+    """Upstream's own way to train, with nothing of the command's."""
+    said = in_env(modern, "python", HERE / "upstreams_way.py", cwd=tmp_path)
+    assert "trained twice" in said, said
+
+
+def test_another_tensorflow_is_refused(modern: Path) -> None:
+    code = "import tensorflow; tensorflow.__version__ = '2.22.0'; from mrcnn_workbench import compat"
+    done = subprocess.run([modern / "bin" / "python", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "TensorFlow 2.22.0 is installed, and mrcnn was tested with" in done.stderr
