@@ -22,7 +22,7 @@ MIRROR_DIR := $(CURDIR)/build/mirror
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-site: _site_venv ## the main job: a working Mask R-CNN env for you on this machine (PROFILE=tf1, MIRROR=, ANSIBLE_ARGS=)
+site: _site_venv ## the main job: a working Mask R-CNN env for you on this machine (PROFILE=tf1 or tf1,modern; MIRROR=, ANSIBLE_ARGS=)
 	@PROFILE=$(PROFILE) tools/site $(ANSIBLE_ARGS)
 
 mirror: _dev_venv ## build the offline mirror, build/mirror (PROFILES=tf1,recipe,modern; MASKRCNN_PYTHON36=, MASKRCNN_PYTHON312=)

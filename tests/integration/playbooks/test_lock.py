@@ -163,7 +163,7 @@ def no_pip_part(site: Site) -> list[str]:
 
 def another_profile(site: Site) -> list[str]:
     shutil.copy(site.lock, site.lock.with_name("recipe-cpu.lock"))
-    site.inventory.write_text(site.inventory.read_text() + "  vars: {maskrcnn_profile: recipe}\n")
+    site.inventory.write_text(site.inventory.read_text() + "  vars: {maskrcnn_profiles: [recipe]}\n")
     return ["recipe-cpu.lock", "tensorflow=1.15", "imgaug"]
 
 

@@ -12,6 +12,9 @@ from playbook import Playbook
 
 Prepare = Callable[[Path], None]
 
+# The first is fine.
+TWO = {"maskrcnn_profiles": "tf1,recipe", "maskrcnn_name": "{{ {'recipe': 'maskrcnn_second'} }}"}
+
 
 def nothing(apps: Path) -> None:
     """The machine as it is."""
@@ -25,6 +28,11 @@ def a_file_at_the_prefix(apps: Path) -> None:
 def photographs_at_the_prefix(apps: Path) -> None:
     (apps / "conda" / "envs" / "maskrcnn_example").mkdir(parents=True)
     (apps / "conda" / "envs" / "maskrcnn_example" / "leaf.jpg").write_text("mine")
+
+
+def photographs_at_the_second_prefix(apps: Path) -> None:
+    (apps / "conda" / "envs" / "maskrcnn_second").mkdir(parents=True)
+    (apps / "conda" / "envs" / "maskrcnn_second" / "leaf.jpg").write_text("mine")
 
 
 def an_env_above_the_prefix(apps: Path) -> None:
@@ -44,7 +52,13 @@ def listing(folder: Path) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(
     ("variables", "prepare", "words"),
     [
-        ({"maskrcnn_profile": "tf9"}, nothing, ["tf9", "recipe", "tf1"]),
+        ({"maskrcnn_profiles": "tf9"}, nothing, ["tf9", "recipe", "tf1"]),
+        ({"maskrcnn_profiles": "tf1,tf9"}, nothing, ["tf9", "recipe", "tf1"]),
+        ({"maskrcnn_profiles": "[]"}, nothing, ["maskrcnn_profiles", "tf1"]),
+        ({"maskrcnn_profiles": "tf1,recipe"}, nothing, ["maskrcnn_example, maskrcnn_example", '{"recipe": "']),
+        (TWO | {"maskrcnn_prefix": "{apps}/x"}, nothing, ["maskrcnn_prefix", "single"]),
+        (TWO | {"maskrcnn_name": "{{ {'recipe': 'two words'} }}"}, nothing, ["two words"]),
+        (TWO, photographs_at_the_second_prefix, ["maskrcnn_second", "left alone"]),
         ({"maskrcnn_name": "two words"}, nothing, ["two words"]),
         ({"maskrcnn_name": "a/b"}, nothing, ["a/b"]),
         ({"maskrcnn_name": "-rf"}, nothing, ["-rf"]),
