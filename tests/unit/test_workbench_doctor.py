@@ -13,6 +13,7 @@ import pytest
 from mrcnn_workbench import doctor, probing
 from mrcnn_workbench.cli import main
 from mrcnn_workbench.doctor import FAIL, OK, WARN
+from mrcnn_workbench.site import FILE
 
 GOOD = {
     "tensorflow": "1.15.5", "keras": "2.2.5", "h5py": "2.10.0", "numpy": "1.18.5", "protobuf": "3.19.6",
@@ -208,6 +209,16 @@ def judged(cuda: bool = True, **more: Any) -> List[Any]:
     gpus = dict({"gpus": [], "unfit": "", "why": "", "lacking": [], "seconds": 1}, **more)
     tensorflow = {"version": "1.15.5", "cuda": cuda, "seconds": 3}
     return list(doctor.judged({"tensorflow": tensorflow, "gpus": gpus}))
+
+
+def test_an_environment_beside_it_that_works_there_is_named(tmp_path: Path, monkeypatch: Any) -> None:
+    for name, text in (("here", '{"gpu_types": ["v100"]}'), ("modern", '{"gpu_types": ["v100", "a100"]}')):
+        (tmp_path / name / FILE).parent.mkdir(parents=True)
+        (tmp_path / name / FILE).write_text(text)
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "here"))
+    advice = judged(gpus=[V100], unfit="nothing but NaN")[1].advice
+    assert "{}/bin/mrcnn, which works on a100 too".format(tmp_path / "modern") in advice
+    assert "--gpus=v100:1" in advice
 
 
 def test_gpus_are_judged(monkeypatch: Any) -> None:

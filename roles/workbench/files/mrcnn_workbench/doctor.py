@@ -356,9 +356,9 @@ def _judged_gpus(answer: Answer, tensorflow: Answer) -> Finding:
     wants = cuda_for(version)
     old = bool(have) and _numbers(have) < wants.driver
     if answer["unfit"]:
-        return Finding(FAIL, "gpus", answer["unfit"], "--gpus=TYPE:1 asks Slurm for one of a type: {}".format(
-            " or ".join(site.read().gpu_types)
-        ))  # fmt: skip
+        types = " or ".join("--gpus={}:1".format(name) for name in site.read().gpu_types)
+        advice = "; ".join([*_elsewhere(), "ask Slurm for another: {}".format(types)])
+        return Finding(FAIL, "gpus", answer["unfit"], advice)
     if answer["gpus"]:
         return Finding(OK, "gpus", "{} (driver {})".format("; ".join(answer["gpus"]), have or "unknown"))
     if not tensorflow.get("cuda"):
@@ -374,3 +374,12 @@ def _judged_gpus(answer: Answer, tensorflow: Answer) -> Finding:
         )
         return Finding(FAIL, "gpus", text, AGAIN + ", with maskrcnn_gpu=true")
     return Finding(FAIL if host.gpu_is_given() else WARN, "gpus", "none: {}".format(answer["why"]))
+
+
+def _elsewhere() -> Iterator[str]:
+    """Environments beside this one that work on more types of GPUs."""
+    here = site.read().gpu_types
+    for prefix, other in site.others():
+        more = [name for name in other.gpu_types if name not in here]
+        if more:
+            yield "use {}/bin/mrcnn, which works on {} too".format(prefix, " and ".join(more))
