@@ -9,23 +9,17 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
+from desk import BROKEN, INTERRUPTED, Desk, wait_until
 from playbook import Playbook
-from test_workbench_train import FAILED, SEVERAL, Desk, wait_until
-
-BROKEN, INTERRUPTED = 1, 3
 
 
 @pytest.fixture(scope="module")
 def desk(provisioned: Playbook, tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """With a run that has learnt enough to find something."""
-    folder = tmp_path_factory.mktemp("desk")
-    desk = Desk(provisioned.env, folder / "example")
-    Desk(provisioned.env, folder).runs("data", "example", "example")
-    desk.runs("data", "import", "photos", "dataset", "--group", "^plant[0-9]+")
+    desk = Desk.with_example(provisioned.env, tmp_path_factory.mktemp("desk"))
     desk.runs("train", "quick.yml", "--run", "runs/a")
     return desk
 
@@ -73,11 +67,8 @@ def test_the_results_are_read_by_pycocotools(desk: Desk) -> None:
         "from pycocotools.coco import COCO; c = COCO('whole/images.json'); r = c.loadRes('whole/results.json'); "
         "print(len(r.anns), sum(int(r.annToMask(a).sum()) for a in r.anns.values()))"
     )
-    done = subprocess.run(
-        [desk.env / "bin" / "python", "-c", code], cwd=desk.folder, capture_output=True, text=True, check=True
-    )
     found = rows(desk.folder / "whole")
-    assert done.stdout.split()[-2:] == [str(len(found)), str(sum(int(row["area"]) for row in found))]
+    assert desk.python(code).split()[-2:] == [str(len(found)), str(sum(int(row["area"]) for row in found))]
 
 
 def test_evaluation(desk: Desk) -> None:
@@ -115,22 +106,8 @@ def test_what_cannot_be_is_said(desk: Desk) -> None:
         (["evaluate", "runs/a", "unlabelled"], "there are no labels"),
         (["evaluate", "runs/a", "photos"], "this is no data set"),
     ]
-    # A GPU that is not there, last: the others need none.
-    for calls, variables in (
-        (wrong, {}),
-        ([(["evaluate", "runs/a"], "a GPU was asked for")], {"CUDA_VISIBLE_DEVICES": "0"}),
-    ):
-        done = subprocess.run(
-            [desk.env / "bin" / "python", "-c", SEVERAL, json.dumps([arguments for arguments, _words in calls])],
-            cwd=desk.folder,
-            env=desk.environ | variables,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        answers = [json.loads(line) for line in done.stdout.splitlines()]
-        for (arguments, words), (code, said) in zip(calls, answers, strict=True):
-            assert code == FAILED and words in said, (arguments, said)
+    desk.refuses(wrong)
+    desk.refuses([(["evaluate", "runs/a"], "a GPU was asked for")], CUDA_VISIBLE_DEVICES="0")
 
 
 def test_any_photograph_and_any_score(desk: Desk) -> None:
@@ -141,7 +118,7 @@ def test_any_photograph_and_any_score(desk: Desk) -> None:
         "from PIL import Image; Image.new('L', (1, 1)).save('odd/dot.png'); "
         "Image.new('RGB', (900, 7)).save('odd/line.png')"
     )
-    subprocess.run([desk.env / "bin" / "python", "-c", code], cwd=desk.folder, check=True)
+    desk.python(code)
     whole = (desk.folder / "photos" / "plant01_1.png").read_bytes()
     (odd / "half.png").write_bytes(whole[: len(whole) // 2])
     said = desk.runs("detect", "runs/a", "odd", "unseen/*.png", "--min-score", "0", "--out", "all", code=BROKEN)

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+from desk import output
 from playbook import ROOT, Playbook
 
 GOOD_IOU = 0.5
@@ -30,18 +29,7 @@ def folder(provisioned: Playbook, tmp_path_factory: pytest.TempPathFactory) -> P
     """Where somebody has typed all of it, in an environment that is activated."""
     folder = tmp_path_factory.mktemp("somebody")
     script = "\n".join(["set -e", f"source {provisioned.env}/bin/activate", "set -x", *commands()])
-    environ = os.environ | {"PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=folder,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "Traceback" not in done.stdout
+    assert "Traceback" not in output(["bash", "-c", script], folder)
     return folder / "example"
 
 
