@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from desk import Desk, output
 from playbook import Playbook
 
 HERE = Path(__file__).parent
@@ -28,16 +29,6 @@ def modern(provisioned: Playbook) -> Path:
     return provisioned.env.with_name("maskrcnn_modern")
 
 
-def in_env(env: Path, *command: str | Path, cwd: Path = Path("/")) -> str:
-    """What a program of an environment says, which has to succeed."""
-    environ = os.environ | {"PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [env / "bin" / command[0], *command[1:]], cwd=cwd, env=environ, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_the_proof_is_as_good(modern: Path, provisioned: Playbook) -> None:
     report = json.loads((provisioned.apps / "maskrcnn" / "report" / modern.name / "report.json").read_text())
     assert report["ok"]
@@ -49,7 +40,7 @@ def test_a_second_run_changes_nothing(modern: Path, provisioned: Playbook) -> No
     result = provisioned.run("site", MODERN)
     assert result.returncode == 0, result.output
     assert result.changed == 0, result.output
-    first = in_env(provisioned.env, "python", "-c", "import tensorflow; print(tensorflow.__version__)")
+    first = Desk(provisioned.env, Path("/")).python("import tensorflow; print(tensorflow.__version__)")
     assert first.strip() == "1.15.5"
 
 
@@ -58,12 +49,11 @@ def test_a_second_run_changes_nothing(modern: Path, provisioned: Playbook) -> No
 def test_the_same_weights_give_the_same_outputs(
     modern: Path, provisioned: Playbook, tmp_path: Path, backbone: str, made_in: str
 ) -> None:
-    np = pytest.importorskip("numpy")
     envs = {"tf1": provisioned.env, "modern": modern}
     found = {}
     for name in sorted(envs, key=lambda name: name != made_in):  # who makes the weights comes first
         out = tmp_path / f"{name}.npz"
-        in_env(envs[name], "python", HERE / "layers.py", tmp_path / "weights.h5", backbone, out)
+        output([envs[name] / "bin" / "python", HERE / "layers.py", tmp_path / "weights.h5", backbone, out])
         found[name] = np.load(out)
     for layer in found["tf1"].files:
         old, new = found["tf1"][layer].astype(float), found["modern"][layer].astype(float)
@@ -72,32 +62,29 @@ def test_the_same_weights_give_the_same_outputs(
 
 def test_a_model_of_one_detects_the_same_in_the_other(modern: Path, provisioned: Playbook, tmp_path: Path) -> None:
     """A training in each, and what both environments find with it on pictures that it has not seen."""
-
-    def mrcnn(env: Path, *words: str) -> None:
-        in_env(env, "mrcnn", *words, cwd=tmp_path / "example")
-
-    in_env(modern, "mrcnn", "data", "example", tmp_path / "example")
-    mrcnn(modern, "data", "import", "photos", "dataset", "--group", "^plant[0-9]+")
-    mrcnn(modern, "data", "import", "unseen", "unseen-set", "--val", "1")
-    for name, env, other in (("modern", modern, provisioned.env), ("tf1", provisioned.env, modern)):
-        mrcnn(env, "train", "quick.yml", "--run", f"runs/{name}")
+    new = Desk.with_example(modern, tmp_path)
+    old = Desk(provisioned.env, new.folder)
+    new.runs("data", "import", "unseen", "unseen-set", "--val", "1")
+    for one, other in ((new, old), (old, new)):
+        run = f"runs/{one.env.name}"
+        one.runs("train", "quick.yml", "--run", run)
         results = []
-        for which in (env, other):
-            out = tmp_path / "example" / f"{name}-by-{which.name}"
-            mrcnn(which, "detect", f"runs/{name}", "unseen", "--out", str(out), "--no-pictures")
+        for desk in (one, other):
+            out = desk.folder / f"{one.env.name}-by-{desk.env.name}"
+            desk.runs("detect", run, "unseen", "--out", str(out), "--no-pictures")
             results.append(json.loads((out / "results.json").read_text()))
-        for one, same in zip(*results, strict=True):
-            assert (one["image_id"], one["category_id"]) == (same["image_id"], same["category_id"])
-            assert abs(one["score"] - same["score"]) <= TOLERANCE
-            assert max(abs(a - b) for a, b in zip(one["bbox"], same["bbox"], strict=True)) <= 1
-        mrcnn(env, "evaluate", f"runs/{name}", "unseen-set", "--out", f"{name}-result")
-        report = json.loads((tmp_path / "example" / f"{name}-result" / "evaluation.json").read_text())
+        for own, others in zip(*results, strict=True):
+            assert (own["image_id"], own["category_id"]) == (others["image_id"], others["category_id"])
+            assert abs(own["score"] - others["score"]) <= TOLERANCE
+            assert max(abs(a - b) for a, b in zip(own["bbox"], others["bbox"], strict=True)) <= 1
+        one.runs("evaluate", run, "unseen-set", "--out", f"result-{one.env.name}")
+        report = json.loads((one.folder / f"result-{one.env.name}" / "evaluation.json").read_text())
         assert report["all"]["mean_iou"] >= GOOD_IOU, report
 
 
 def test_a_script_of_ones_own_needs_one_line(modern: Path, tmp_path: Path) -> None:
     """Upstream's own way to train, with nothing of the command's."""
-    said = in_env(modern, "python", HERE / "upstreams_way.py", cwd=tmp_path)
+    said = output([modern / "bin" / "python", HERE / "upstreams_way.py"], tmp_path)
     assert "trained twice" in said, said
 
 
