@@ -15,12 +15,32 @@ from typing import Any
 import pytest
 from channel import Channel
 from running import Runner
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[2]
 # The checkout as the collection, and what all tests share.
 sys.path[:0] = [str(ROOT / ".ansible" / "collections"), str(ROOT / "tests" / "fixtures")]
 
 from web_server import Server  # noqa: E402
+
+# Files in which no test needs what another one has made: each of their tests goes to whichever worker has time.
+APART = {"test_conda_env.py", "test_damage.py", "test_recipe.py", "test_site.py", "test_workbench_train.py"}
+
+
+class Scheduler(LoadScopeScheduling):
+    """Keeps the tests of every other file together, for what takes long to make and is made once in a worker.
+
+    (--dist loadgroup is for this too, but xdist 3.8 renames tests for it in a way that pytest 9.2 does not see.)
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if Path(file).name in APART else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")
