@@ -32,9 +32,14 @@ def test_the_recipe_is_solved_installed_and_proven(playbook: Playbook, engine: P
     assert json.loads((playbook.home / "maskrcnn-verify" / "report.json").read_text())["ok"] is True
     assert listing(playbook.env) == before
 
-    # A version that is not there makes the proof fail, and the next run prove again.
-    wrong = {"verify_expectations": {"versions": {"keras": "==9"}, "imports": ["keras"]}}
-    failed = playbook.run("site", variables | wrong)
+    # What is not there makes the proof fail, and the next run prove again; without that import, it does not train.
+    wrong = {
+        "verify_prefix": str(playbook.env),
+        "verify_report_dir": str(report),
+        "verify_expectations": {"versions": {"keras": "==9"}, "imports": ["keras", "nowhere"]},
+    }
+    failed = playbook.run_role("verify", wrong)
     assert failed.returncode != 0
     assert "keras is 2.2.5" in failed.failure
+    assert "nowhere" in failed.failure
     assert not (report / "proof").exists()

@@ -44,15 +44,14 @@ class Role:
     def __init__(self, playbook: Playbook, env: Path, server: Server) -> None:
         self.playbook, self.folder = playbook, playbook.home / "shared"
         self.variables: dict[str, Any] = {
-            "prefix": str(env),
+            "workbench_prefix": str(env),
             "workbench_weights_dir": str(self.folder),
             "workbench_weights": listed(f"{server.url}/{NAME}"),
             "workbench_weights_fetch": ["coco"],
         }
 
     def __call__(self, *arguments: str, fails: bool = False, **variables: Any) -> Any:
-        play = "../tests/integration/playbooks/workbench"
-        result = self.playbook.run(play, self.variables | variables, *arguments)
+        result = self.playbook.run_role("workbench", self.variables | variables, *arguments)
         assert (result.returncode != 0) is fails, result.output
         return result
 
@@ -128,8 +127,8 @@ def test_wrong_inputs_are_named(role: Role) -> None:
 @pytest.fixture
 def user(provisioned: Playbook, playbook: Playbook, served: Server, tmp_path: Path) -> Callable[..., Any]:
     """A user of an environment whose site has no weights."""
-    variables = {"prefix": str(provisioned.env), "workbench_weights": listed(f"{served.url}/{NAME}")}
-    result = playbook.run("../tests/integration/playbooks/workbench", variables)
+    variables = {"workbench_prefix": str(provisioned.env), "workbench_weights": listed(f"{served.url}/{NAME}")}
+    result = playbook.run_role("workbench", variables)
     assert result.returncode == 0, result.output
     home = tmp_path / "ada"
     (home / "apps").mkdir(parents=True)

@@ -4,30 +4,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
+from desk import output
 from playbook import ROOT, Playbook, Result
 
 HERE = Path(__file__).parent
-
-
-def output(env: Path, *command: str | Path, **variables: str) -> str:
-    """What a program says, which has to succeed; started where nothing is imported by chance."""
-    environ = os.environ | {"PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"} | variables
-    done = subprocess.run(
-        [env / "bin" / command[0], *command[1:]],
-        cwd="/",
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +20,15 @@ def env(provisioned: Playbook) -> Path:
 
 def apply(playbook: Playbook, env: Path, *arguments: str) -> Result:
     """Runs the role alone."""
-    result = playbook.run("../tests/integration/playbooks/workbench", {"prefix": str(env)}, *arguments)
+    result = playbook.run_role("workbench", {"workbench_prefix": str(env)}, *arguments)
     assert result.returncode == 0, result.output
     return result
 
 
 def test_the_command_and_the_package_are_in_the_environment(env: Path) -> None:
-    assert "import" in output(env, "mrcnn", "data", "import", "--help")
-    package = Path(output(env, "python", "-c", "import mrcnn_workbench as w; print(w.__file__)").strip()).parent
+    python = env / "bin" / "python"
+    assert "import" in output([env / "bin" / "mrcnn", "data", "import", "--help"])
+    package = Path(output([python, "-c", "import mrcnn_workbench as w; print(w.__file__)"]).strip()).parent
     assert package == env / "lib" / "python3.6" / "site-packages" / "mrcnn_workbench"
     sources, compiled = (list(package.rglob(pattern)) for pattern in ("*.py", "*.cpython-36.pyc"))
     there = {path.relative_to(package) for path in sources}
@@ -73,8 +57,9 @@ def test_what_is_damaged_missing_or_left_over_is_put_right(env: Path, playbook: 
 
 def test_all_tests_of_the_package_pass_in_the_environment(env: Path, tmp_path: Path) -> None:
     pip = ["-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps", "--require-hashes"]
-    output(env, "python", *pip, "--target", tmp_path / "pytest", "--requirement", HERE / "pytest36.txt")
+    python = env / "bin" / "python"
+    output([python, *pip, "--target", tmp_path / "pytest", "--requirement", HERE / "pytest36.txt"])
     tests = sorted((ROOT / "tests" / "unit").glob("test_workbench_*.py"))
     options = ["--noconftest", "-p", "no:cacheprovider", "--quiet", "--basetemp", tmp_path / "tests"]
-    said = output(env, "python", "-m", "pytest", *options, *tests, PYTHONPATH=str(tmp_path / "pytest"))
+    said = output([python, "-m", "pytest", *options, *tests], PYTHONPATH=str(tmp_path / "pytest"))
     assert " passed" in said and "skipped" not in said and "failed" not in said
