@@ -61,7 +61,7 @@ def tensorflow(tmp_path: Path, fake_pip: dict[str, str]) -> dict[str, str]:
     for folder in (package, package / "python", package / "python" / "client"):
         (folder / "__init__.py").touch()
     (package / "__init__.py").write_text(
-        "import os\nfrom types import SimpleNamespace as Thing\n"
+        "import os\nfrom types import SimpleNamespace as Thing\n__version__ = '1.15.5'\n"
         "ConfigProto = lambda **threads: Thing(gpu_options=Thing(), **threads)\n"
         "test = Thing(is_built_with_cuda=lambda: os.environ['BUILT_FOR'] == 'gpu')\n"
     )
