@@ -37,8 +37,7 @@ def cpus() -> int:
 
 def tensorflow() -> Any:
     """The module, as mrcnn sees it."""
-    from mrcnn_workbench import compat  # noqa: F401
-
+    importlib.import_module("mrcnn_workbench.compat")
     return importlib.import_module("tensorflow")
 
 

@@ -21,8 +21,7 @@ from mrcnn_workbench.silence import silence
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 with silence(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from mrcnn_workbench import compat  # isort: skip  # noqa: F401 - before all that it changes
-
+    importlib.import_module("mrcnn_workbench.compat")  # before all that it changes
     import keras.backend
     import tensorflow as tf
     from keras.engine import saving
