@@ -52,6 +52,7 @@ def test_what_is_damaged_missing_or_left_over_is_put_right(env: Path, playbook: 
     assert (package / "sheet.py").read_text() == sheet
     assert (package / "verbs" / "data.py").is_file()
     assert not (package / "verbs" / "of_old.py").exists()
+    assert {path.stat().st_mode & 0o777 for path in (package, package / "verbs")} == {0o755}
     assert apply(playbook, env).changed == 0
 
 
