@@ -51,7 +51,9 @@ class FakeSlurm:
         self.says("sbatch", "12\n")
 
     def says(self, name: str, text: str) -> None:
-        (self.folder / name).write_text(text)
+        fresh = self.folder / (name + ".fresh")
+        fresh.write_text(text)
+        fresh.replace(self.folder / name)  # at once: somebody may be reading
 
     def fails(self, name: str, text: str) -> None:
         (self.folder / (name + ".error")).write_text(text)
