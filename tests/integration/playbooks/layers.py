@@ -46,7 +46,7 @@ def main(weights: Path, backbone: str, out: Path) -> None:
     names = LAYERS[backbone]
     outputs = [net.get_layer(name).get_output_at(-1) for name in names]
     molded, metas, _windows = model.mold_inputs([image()])
-    anchors = np.broadcast_to(model.get_anchors(molded[0].shape), (1, *model.get_anchors(molded[0].shape).shape))
+    anchors = model.get_anchors(molded[0].shape)[np.newaxis]
     found = keras.backend.function(net.inputs, outputs)([molded, metas, anchors])
     np.savez(str(out), **{name: found[place] for place, name in enumerate(names)})
 

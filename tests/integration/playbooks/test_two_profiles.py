@@ -7,11 +7,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playbook import Playbook
+from playbook import Playbook, one_requirement
 
 BOTH = {"tf1": "maskrcnn_example", "recipe": "maskrcnn_recipe"}
 TWO: dict[str, Any] = {
@@ -25,12 +24,9 @@ SPECS = {"tf1": ["python=3.6", "pip", "cython"], "recipe": ["python=3.6", "pip",
 
 def small(mirror: str, specs: dict[str, list[str]]) -> dict[str, Any]:
     """Inputs for environments that take seconds: these packages, and one that pip installs."""
-    listed = Path(mirror, "wheels", "tf1-cpu.txt").read_text()
-    package = re.search(r"^decorator==(?:.*\\\n)*.*\n", listed, flags=re.MULTILINE)
-    assert package
     return {
         "conda_env_specs": "{{ %s[_site_profile_name] }}" % json.dumps(specs),  # noqa: UP031 - braces
-        "pip_extras_requirements_content": package[0],
+        "pip_extras_requirements_content": one_requirement(mirror, "decorator"),
     }
 
 

@@ -14,7 +14,7 @@ import os
 import sys
 import types
 import warnings
-from typing import Any, Dict, Iterable, Optional
+from typing import Any, Dict, Iterable
 
 from mrcnn_workbench.errors import WorkbenchError
 
@@ -26,15 +26,14 @@ PARTS = (
 )  # fmt: skip
 
 
-def check(tensorflow: str, keras: Optional[str] = None) -> None:
-    """Raises WorkbenchError for versions of TensorFlow, and of tf-keras, that this was not tested with."""
-    for name, version in [("TensorFlow", tensorflow), ("tf-keras", keras or TESTED[-1])]:
-        if ".".join(version.split(".")[:2]) not in TESTED:
-            raise WorkbenchError(
-                "{} {} is installed, and mrcnn was tested with {} only; have the environment provisioned again".format(
-                    name, version, " and ".join("{}.*".format(known) for known in TESTED)
-                )
+def check(name: str, version: str) -> None:
+    """Raises WorkbenchError for a version, of TensorFlow or tf-keras, that this was not tested with."""
+    if ".".join(version.split(".")[:2]) not in TESTED:
+        raise WorkbenchError(
+            "{} {} is installed, and mrcnn was tested with {} only; have the environment provisioned again".format(
+                name, version, " and ".join("{}.*".format(known) for known in TESTED)
             )
+        )
 
 
 def install() -> None:
@@ -44,7 +43,7 @@ def install() -> None:
     """
     os.environ["TF_USE_LEGACY_KERAS"] = "1"  # read when TensorFlow's `keras` is first used
     tensorflow = importlib.import_module("tensorflow")
-    check(tensorflow.__version__)
+    check("TensorFlow", tensorflow.__version__)
     if tensorflow.__version__.startswith("1."):
         return
     try:
@@ -53,7 +52,7 @@ def install() -> None:
         raise WorkbenchError(
             "tf-keras is missing ({}); have the environment provisioned again".format(error)
         ) from error
-    check(tensorflow.__version__, version)
+    check("tf-keras", version)
     v1 = tensorflow.compat.v1
     v1.logging.set_verbosity(v1.logging.ERROR)
     with warnings.catch_warnings():
