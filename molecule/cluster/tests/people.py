@@ -13,9 +13,13 @@ LINUS = "linus"
 EVERYBODY = (*USERS, LINUS)
 
 
-def env(user: str) -> str:
-    """The environment that a user has: the same place, whoever made it."""
-    return f"/mnt/apps/users/{user}/conda/envs/maskrcnn_example"
+# One for each profile, that of tf1 first. Linus has but the first.
+ENVS = ("maskrcnn_example", "maskrcnn_modern")
+
+
+def env(user: str, name: str = ENVS[0]) -> str:
+    """An environment that a user has: the same place, whoever made it."""
+    return f"/mnt/apps/users/{user}/conda/envs/{name}"
 
 
 def workstation(user: str) -> Host:

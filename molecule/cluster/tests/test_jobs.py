@@ -1,15 +1,18 @@
-"""The proof, as a Slurm job of every user on the GPU node, which has two GPUs."""
+"""The proof, as a Slurm job of every user on the GPU node, which has two GPUs; one user's other environment too."""
 
 import json
 
 import pytest
-from people import EVERYBODY, env, on_gruffalo, wait_until, workstation
+from people import ENVS, EVERYBODY, USERS, env, on_gruffalo, wait_until, workstation
 
 GPUS = 2
 SECONDS_TO_START = 30
 SECONDS_FOR_ALL = 600
 
-Jobs = dict[str, str]
+# Whose, in which environment.
+PROOFS = (*((user, ENVS[0]) for user in EVERYBODY), (USERS[0], ENVS[1]))
+
+Jobs = dict[tuple[str, str], str]
 
 
 def states() -> list[str]:
@@ -19,14 +22,14 @@ def states() -> list[str]:
 
 @pytest.fixture(scope="module")
 def jobs() -> Jobs:
-    """A user's job, all of them submitted at once."""
+    """The numbers of the jobs, all of them submitted at once."""
     return {
-        user: on_gruffalo(
+        (user, name): on_gruffalo(
             user,
-            "rm -rf report && sbatch --parsable --partition=gpu --gpus=1 --output=job.log"
-            f" --wrap '{env(user)}/bin/maskrcnn-verify --output $HOME/report'",
+            f"rm -rf {name} && sbatch --parsable --partition=gpu --gpus=1 --output={name}.log"
+            f" --wrap '{env(user, name)}/bin/maskrcnn-verify --output $HOME/{name}'",
         )
-        for user in EVERYBODY
+        for user, name in PROOFS
     }
 
 
@@ -42,15 +45,14 @@ def test_three_of_two_gpus_are_refused() -> None:
     assert desk.run(ask, str(GPUS + 1)).failed
 
 
-@pytest.mark.parametrize("user", EVERYBODY)
-def test_the_proof_passes_as_a_job(jobs: Jobs, user: str) -> None:
-    ended = wait_until(
-        lambda: on_gruffalo(user, f"squeue --noheader --job={jobs[user]} || true") == "", SECONDS_FOR_ALL
-    )
-    log = on_gruffalo(user, "cat job.log")
+@pytest.mark.parametrize(("user", "name"), PROOFS)
+def test_the_proof_passes_as_a_job(jobs: Jobs, user: str, name: str) -> None:
+    job = jobs[user, name]
+    ended = wait_until(lambda: on_gruffalo(user, f"squeue --noheader --job={job} || true") == "", SECONDS_FOR_ALL)
+    log = on_gruffalo(user, f"cat {name}.log")
     assert ended, log
-    report = json.loads(on_gruffalo(user, "cat report/report.json"))
+    report = json.loads(on_gruffalo(user, f"cat {name}/report.json"))
     assert report["ok"] is True, log
     assert report["host"] == "n21-16-256-twiki"
-    assert on_gruffalo(user, f"readlink -f {report['prefix']}") == env(user)
-    assert on_gruffalo(user, "stat --format=%U report/report.json report/detection.png") == f"{user}\n{user}"
+    assert on_gruffalo(user, f"readlink -f {report['prefix']}") == env(user, name)
+    assert on_gruffalo(user, f"stat --format=%U {name}/report.json {name}/detection.png") == f"{user}\n{user}"

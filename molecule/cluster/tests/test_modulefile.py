@@ -2,7 +2,7 @@
 
 import pytest
 import testinfra
-from people import LINUS, USERS, env, on_gruffalo
+from people import ENVS, LINUS, USERS, env, on_gruffalo
 from testinfra.host import Host
 
 MODULES = {"environment-modules": "/etc/profile.d/modules.sh", "lmod": "/etc/lmod/lmod.sh"}
@@ -34,6 +34,17 @@ def test_everybody_loads_their_own_and_unloads_it(module: str, user: str) -> Non
         "none none",
         "as before",
     ]
+
+
+def test_the_other_environment_is_asked_for_by_name_and_takes_the_place_of_the_first(module: str) -> None:
+    user, other = USERS[0], ENVS[1]
+    said = on_gruffalo(
+        user,
+        f"{module} && module -t avail maskrcnn 2>&1 && module load maskrcnn && module unload maskrcnn"
+        f" && module load maskrcnn/{other} && command -v python && echo $CONDA_PREFIX $CONDA_DEFAULT_ENV",
+    )
+    assert all(f"maskrcnn/{name}" in said for name in ENVS), said
+    assert said.splitlines()[-2:] == [f"{env(user, other)}/bin/python", f"{env(user, other)} {other}"]
 
 
 def test_it_is_loaded_in_a_job_too(module: str) -> None:

@@ -1,7 +1,7 @@
 """What every user of the cluster has after playbooks/site.yml, as the admin, or as a user without root."""
 
 import pytest
-from people import EVERYBODY, LINUS, USERS, env, on_gruffalo, workstation
+from people import ENVS, EVERYBODY, LINUS, USERS, env, on_gruffalo, workstation
 from testinfra.host import Host
 
 testinfra_hosts = ["maskrcnn-twiki"]
@@ -27,6 +27,19 @@ def test_an_activated_environment_is_the_users_own(user: str) -> None:
 def test_mask_rcnn_can_be_imported_from_the_users_own_clone(user: str) -> None:
     said = on_gruffalo(user, f"{env(user)}/bin/python -c 'import mrcnn.model; print(mrcnn.model.__file__)' 2>/dev/null")
     assert said == f"{env(user)}/include/Mask_RCNN/mrcnn/model.py"
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_the_other_environment_is_beside_it(user: str) -> None:
+    other = env(user, ENVS[1])
+    said = on_gruffalo(
+        user,
+        f"source {other}/bin/activate && readlink -f $(dirname $(command -v python)) && stat --format=%U {other}/bin"
+        f" && readlink -f {other}/include/Mask_RCNN && python --version",
+    )
+    *paths, version = said.splitlines()
+    assert paths == [f"{other}/bin", user, f"{other}/include/Mask_RCNN"]
+    assert version.startswith("Python 3.12.")
 
 
 def test_a_user_alone_gets_the_same_packages() -> None:
