@@ -17,7 +17,7 @@ SHELL_SCRIPTS := $(filter-out %.py,$(wildcard tools/*)) .ci/run molecule/images/
 MIRROR_DIR := $(CURDIR)/build/mirror
 
 .DEFAULT_GOAL := help
-.PHONY: help site mirror test shells check units integration molecule bench pins requirements clean _site_venv _dev_venv
+.PHONY: help site mirror test shells check units integration molecule bench docs pins requirements clean _site_venv _dev_venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,13 +68,25 @@ bench: mirror ## how long envs take, beside `cp -al` and the usual ways; build/b
 	@tools/test-image
 	@python tests/bench --mirror $(MIRROR_DIR)
 
+# All is made anew: pages depend on files that are not theirs. antsibull-docs wants a folder that only its owner can write.
+docs: _dev_venv ## the documentation as a site, build/docs/html: docs, and the reference of all modules and roles
+	@antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs dependent \
+		--disallow-unknown-collection-refs --skip-rstcheck .
+	@rm -rf build/docs
+	@mkdir -p build/docs/source && mkdir -m 0755 build/docs/source/reference && cp docs/* build/docs/source
+	@antsibull-docs collection --use-current --squash-hierarchy --fail-on-error \
+		--dest-dir build/docs/source/reference crophpc.maskrcnn
+	@sphinx-build --quiet -W --keep-going build/docs/source build/docs/html
+	@echo "The site: build/docs/html/index.html"
+
 pins: _dev_venv ## after a change to a profile: its hashed pip requirements (PROFILE=tf1)
 	@python tools/lock_pip.py $(PROFILE)
 
 requirements: _dev_venv ## after a change to requirements*.in: the hashed requirements
 	@for name in requirements requirements-dev roles/conda_engine/files/requirements \
-			tests/integration/playbooks/conda tests/integration/playbooks/pytest36; do \
-		python=3.11; [[ $$name != *36 ]] || python=3.6; \
+			tests/integration/playbooks/conda tests/integration/playbooks/pytest36 \
+			$(basename $(wildcard tests/integration/playbooks/cores/*.in)); do \
+		python=3.11; [[ $$name != *36 ]] || python=3.6; [[ $$name != */cores/* ]] || python=3.12; \
 		UV_SYSTEM_CERTS=1 uv pip compile --quiet --python-version $$python --generate-hashes --no-annotate \
 			--custom-compile-command "make requirements" $$name.in --output-file $$name.txt; done
 

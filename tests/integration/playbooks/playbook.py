@@ -42,6 +42,7 @@ class Playbook:
 
     home: Path
     mirror: str
+    program: str | Path = "ansible-playbook"
 
     @property
     def apps(self) -> Path:
@@ -65,7 +66,7 @@ class Playbook:
         """The same, without waiting for its end; in a process group of its own, which can be killed as a whole."""
         extra = {"maskrcnn_mirror": self.mirror} | (variables or {})
         return subprocess.Popen(
-            ["ansible-playbook", f"playbooks/{name}.yml", "--extra-vars", json.dumps(extra), *arguments],
+            [self.program, f"playbooks/{name}.yml", "--extra-vars", json.dumps(extra), *arguments],
             cwd=ROOT,
             env=os.environ | {"HOME": str(self.home), "ANSIBLE_HOME": str(ROOT / ".ansible"), "ANSIBLE_NOCOLOR": "1"},
             stdin=subprocess.DEVNULL,
