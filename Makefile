@@ -12,12 +12,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 COLLECTION := .ansible/collections/ansible_collections/crophpc/maskrcnn
 # The tools without an ending are shell scripts.
-SHELL_SCRIPTS := $(filter-out %.py,$(wildcard tools/*)) .ci/run molecule/images/cluster/machine \
+SHELL_SCRIPTS := $(filter-out %.py %.cfg,$(wildcard tools/*)) .ci/run molecule/images/cluster/machine \
 	molecule/images/tunnels/note-question molecule/images/tunnels/one-time-code roles/tunnels/files/maskrcnn
 MIRROR_DIR := $(CURDIR)/build/mirror
 
 .DEFAULT_GOAL := help
-.PHONY: help site mirror test shells check units integration molecule bench docs pins requirements clean _site_venv _dev_venv
+.PHONY: help site mirror test shells check units docs archive integration molecule bench pins requirements release \
+	clean _site_venv _dev_venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +31,7 @@ mirror: _dev_venv ## build the offline mirror, build/mirror (PROFILES=tf1,recipe
 	@command -v git >/dev/null || tools/apt-install git
 	@.venv/bin/python tests/fixtures/mirror --output $(MIRROR_DIR) --profiles $(PROFILES)
 
-test: shells check integration molecule ## everything: checks, units, integration with real packages, the container scenarios
+test: shells check docs archive integration molecule ## everything: checks, units, integration with real packages, the container scenarios
 
 # For the unit tests of what users run on their own computers.
 shells:
@@ -40,6 +41,7 @@ check: _dev_venv units ## lint, types and units: the inner loop
 	@ruff check .
 	@ruff format --check .
 	@mypy
+	@mypy docs/conf.py
 	@yamllint --strict .
 	@shellcheck $(SHELL_SCRIPTS)
 	@ansible-lint --offline
@@ -56,7 +58,7 @@ integration: mirror ## the module and the playbook with the mirror's real packag
 	@python -m compileall -q .venv/lib/python3*/site-packages/{ansible,cryptography,jinja2,markupsafe,packaging,resolvelib,yaml}
 	@MASKRCNN_MIRROR=$(MIRROR_DIR) pytest -v --numprocesses 2 --no-loadscope-reorder --durations 15 tests/integration
 
-molecule: mirror ## the container scenarios, or one of them (SCENARIO=site)
+molecule: mirror archive ## the container scenarios, or one of them (SCENARIO=site)
 	@tools/docker-engine
 	@for image in $$(sed -n 's/^ *image: crophpc-maskrcnn-\(.*\):latest$$/\1/p' \
 			$(SCENARIO:%=molecule/%/molecule.yml) | sort -u); do tools/test-image "$$image"; done
@@ -78,6 +80,12 @@ docs: _dev_venv ## the documentation as a site, build/docs/html: docs, and the r
 		--dest-dir build/docs/source/reference crophpc.maskrcnn
 	@sphinx-build --quiet -W --keep-going build/docs/source build/docs/html
 	@echo "The site: build/docs/html/index.html"
+
+archive: _dev_venv ## the collection's archive, checked by Galaxy's rules and installed, build/archive
+	@tools/archive
+
+release: check docs ## the same of a commit that is in the changelog: what is to be published, with its checksum
+	@tools/archive --release
 
 pins: _dev_venv ## after a change to a profile: its hashed pip requirements (PROFILE=tf1)
 	@python tools/lock_pip.py $(PROFILE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pip_requirements
-short_description: Install pinned, hashed requirements into a conda env
+short_description: Installs pinned, hashed requirements into a conda environment
 version_added: 0.1.0
 author:
   - crophpc.maskrcnn contributors (@crophpc)
