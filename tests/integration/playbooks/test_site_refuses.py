@@ -40,6 +40,11 @@ def an_env_above_the_prefix(apps: Path) -> None:
     (apps / "conda" / "envs" / "other" / "conda-meta" / "history").touch()
 
 
+def a_file_at_the_clone(apps: Path) -> None:
+    apps.mkdir()
+    (apps / "clone").write_text("mine")
+
+
 def something_else_at_the_clone(apps: Path) -> None:
     (apps / "clone").mkdir(parents=True)
     (apps / "clone" / "notes.txt").write_text("mine")
@@ -75,6 +80,7 @@ def listing(folder: Path) -> list[tuple[str, int]]:
         ({}, photographs_at_the_prefix, ["maskrcnn_example", "left alone"]),
         ({"maskrcnn_prefix": "{apps}/conda/envs/other/lib/x"}, an_env_above_the_prefix, ["inside another", "other"]),
         ({"mask_rcnn_dest": "{apps}/clone"}, something_else_at_the_clone, ["clone", "left alone"]),
+        ({"mask_rcnn_dest": "{apps}/clone"}, a_file_at_the_clone, ["clone", "left alone"]),
     ],
     ids=lambda value: "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else None,
 )
