@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from channel import Channel
 from running import Runner
+from venvs import make_venv
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,14 +64,9 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def engine(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an engine as the role conda_engine makes it."""
-    venv = tmp_path_factory.mktemp("engine")
-    python = venv / "bin" / "python"
-    uv = [sys.executable, "-m", "uv", "--quiet"]
     requirements = ROOT / "roles" / "conda_engine" / "files" / "requirements.txt"
-    subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, venv], check=True)
     options = ["--require-hashes", "--no-index", "--find-links", mirror / "wheels", "--requirement", requirements]
-    subprocess.run([*uv, "pip", "install", "--python", python, *options], check=True)
-    return python
+    return make_venv(tmp_path_factory.mktemp("engine"), *options)
 
 
 @pytest.fixture

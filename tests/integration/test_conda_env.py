@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from channel import Channel
 from running import Runner, stand_in, versions
+from venvs import make_venv
 
 Snapshot = Callable[[Path], dict[str, tuple[int, int, int]]]
 
@@ -416,10 +417,8 @@ def test_oldest_python_that_the_engine_may_have(run: Runner, mirror: Path, tmp_p
     found = subprocess.run([*uv, "python", "find", "3.10"], capture_output=True, text=True, check=False)
     if found.returncode:
         pytest.skip("there is no Python 3.10 here")
-    python = tmp_path / "engine310/bin/python"
-    subprocess.run([*uv, "venv", "--python", found.stdout.strip(), tmp_path / "engine310"], check=True)
     options = ["--no-index", "--find-links", mirror / "wheels", "py-rattler", "typing-extensions"]
-    subprocess.run([*uv, "pip", "install", "--python", python, *options], check=True)
+    python = make_venv(tmp_path / "engine310", *options, python=found.stdout.strip())
     assert run(specs=["bbb"], engine_python=python, exclude_newer="2023-01-01T00:00:00Z")["changed"]
 
 

@@ -8,8 +8,6 @@ The oldest and the newest, or those that MASKRCNN_CORES names (`2.16 2.17 2.18 2
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import pytest
 from mirror import interpreter
 from mirror.series import Series
 from playbook import Playbook
+from venvs import make_venv
 
 REQUIREMENTS = Path(__file__).resolve().parent / "cores"
 CORES = os.environ.get("MASKRCNN_CORES", "2.16 2.21").split()
@@ -28,13 +27,9 @@ NO_PROOF = {"maskrcnn_verify": False}
 @pytest.fixture(scope="module", params=CORES)
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ansible-playbook of that ansible-core."""
-    venv = tmp_path_factory.mktemp("core")
-    uv = [sys.executable, "-m", "uv", "--quiet", "--system-certs"]
-    subprocess.run([*uv, "venv", "--clear", "--python", interpreter.find(PYTHON).executable, venv], check=True)
-    python = ["--python", venv / "bin" / "python", "--compile-bytecode"]
-    requirements = ["--require-hashes", "--requirement", REQUIREMENTS / f"{request.param}.txt"]
-    subprocess.run([*uv, "pip", "install", *python, *requirements], check=True)
-    return venv / "bin" / "ansible-playbook"
+    options = ["--compile-bytecode", "--require-hashes", "--requirement", REQUIREMENTS / f"{request.param}.txt"]
+    python = make_venv(tmp_path_factory.mktemp("core"), *options, python=interpreter.find(PYTHON).executable)
+    return python.with_name("ansible-playbook")
 
 
 def test_check_mode_says_what_it_would_do_without_a_warning(program: Path, playbook: Playbook) -> None:

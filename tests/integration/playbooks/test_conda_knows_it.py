@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playbook import Playbook
+from venvs import make_venv
 
 HERE = Path(__file__).resolve().parent
 Conda = Callable[..., str]
@@ -20,17 +20,13 @@ Conda = Callable[..., str]
 @pytest.fixture(scope="module")
 def conda(provisioned: Playbook, tmp_path_factory: pytest.TempPathFactory) -> Conda:
     """Runs conda in the home of the user who has the env; returns what it prints."""
-    venv = tmp_path_factory.mktemp("conda")
-    uv = [sys.executable, "-m", "uv", "--quiet", "--system-certs"]
-    subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, venv], check=True)
-    requirements = ["--require-hashes", "--requirement", HERE / "conda.txt"]
-    subprocess.run([*uv, "pip", "install", "--python", venv / "bin" / "python", *requirements], check=True)
+    python = make_venv(tmp_path_factory.mktemp("conda"), "--require-hashes", "--requirement", HERE / "conda.txt")
 
     # For root, conda reads the lists of all accounts' homes, and not that of HOME as for anybody else.
     nobody = ["unshare", "--user"] if os.geteuid() == 0 else []
 
     def run(*arguments: str) -> str:
-        command = [*nobody, venv / "bin" / "python", HERE / "conda_of_today.py", *arguments]
+        command = [*nobody, python, HERE / "conda_of_today.py", *arguments]
         environment = os.environ | {"HOME": str(provisioned.home)}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
