@@ -47,10 +47,10 @@ check: _dev_venv units ## lint, types and units: the inner loop
 	@ansible-lint --offline
 	@python tools/check_roles.py
 	@python tools/lock_pip.py --check
-	@tools/sanity
+	@tools/ansible-test sanity
 
 units: _dev_venv ## unit tests (those of maskrcnn in the shells that are here: dash, bash, busybox)
-	@pytest --numprocesses 2 tests/unit
+	@tools/ansible-test units
 
 # uv leaves byte-code to the first import, which may not write any: then every ansible-playbook compiles Ansible anew.
 # The playbooks come first, which take long; the modules' short tests fill the gap at the end.

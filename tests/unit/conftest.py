@@ -1,6 +1,6 @@
 # Copyright: crophpc.maskrcnn contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Makes ``ansible_collections.crophpc.maskrcnn`` importable from a checkout of any name."""
+"""Makes ``ansible_collections.crophpc.maskrcnn`` importable from a checkout of any name, and our modules of tests."""
 
 from __future__ import annotations
 
@@ -25,5 +25,6 @@ def _link_checkout() -> None:
 
 
 _link_checkout()
-# `ansible_collections` is a namespace package: the ones of an installed `ansible` stay importable.
-sys.path.insert(0, str(COLLECTIONS))
+# `ansible_collections` is a namespace package: the ones of an installed `ansible` stay importable. What is beside the
+# tests, a pytest that ansible-test starts would not find.
+sys.path[:0] = [str(COLLECTIONS), str(Path(__file__).parent)]
