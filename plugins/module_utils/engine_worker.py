@@ -67,8 +67,8 @@ def describe(record: Any) -> dict[str, Any]:
 
 def virtual_packages(overrides: dict[str, str]) -> list[Any]:
     """What the machine has (``__glibc``, ``__cuda``, ...), with the given versions in their place."""
-    from rattler import GenericVirtualPackage, PackageName, Version, VirtualPackage  # noqa: PLC0415
-    from rattler.package import BuildString  # noqa: PLC0415
+    from rattler import GenericVirtualPackage, PackageName, Version, VirtualPackage
+    from rattler.package import BuildString
 
     found = [package.into_generic() for package in VirtualPackage.detect()]
     packages = [package for package in found if package.name.normalized not in overrides]
@@ -97,9 +97,9 @@ def newest(text: str | None) -> datetime | None:
 
 async def solve(request: Request, log: Log) -> Answer:
     """Solves ``specs`` against ``channels`` and writes the solution as a lock file."""
-    import rattler  # noqa: PLC0415
-    from rattler.exceptions import GatewayError, InvalidMatchSpecError, ParseSubdirError, SolverError  # noqa: PLC0415
-    from rattler.repo_data.gateway import SourceConfig  # noqa: PLC0415
+    import rattler
+    from rattler.exceptions import GatewayError, InvalidMatchSpecError, ParseSubdirError, SolverError
+    from rattler.repo_data.gateway import SourceConfig
 
     specs = []
     for spec in request["specs"]:
@@ -155,7 +155,7 @@ def check_channels(urls: list[str]) -> None:
 
 def installed(prefix: str) -> list[Any]:
     """The records of an env, as far as they can be read; none where there is no env yet."""
-    import rattler  # noqa: PLC0415
+    import rattler
 
     records = []
     for path in sorted(Path(prefix, "conda-meta").glob("[!.]*.json")):
@@ -171,7 +171,7 @@ def write_lock(
 
     Records are in order of name so that equal solutions give equal files.
     """
-    from rattler.lock import LockChannel, LockFile, LockPlatform  # noqa: PLC0415
+    from rattler.lock import LockChannel, LockFile, LockPlatform
 
     target = LockPlatform(platform)
     lock = LockFile([target])
@@ -199,7 +199,7 @@ def with_sums(lock: str, sums: dict[str, str]) -> str:
 
 def locked(path: str, platform: str, name: str) -> tuple[Any, Any]:
     """The environment of a lock file, and the platform in it; ``name`` is what messages call it."""
-    from rattler.lock import LockFile  # noqa: PLC0415
+    from rattler.lock import LockFile
 
     try:
         lock = LockFile.from_path(Path(path))
@@ -224,7 +224,7 @@ def locked_records(path: str, platform: str, name: str = "") -> list[Any]:
 
 async def read_lock(request: Request, log: Log) -> Answer:
     """What a lock file asks for; with ``channel`` it is written anew, to ask for the same from there."""
-    import rattler  # noqa: PLC0415
+    import rattler
 
     records = locked_records(request["lock"], request["platform"], request["name"])
     if request["channel"]:
@@ -252,8 +252,8 @@ def best_file(pin: dict[str, Any], python: str, platforms: Iterable[str] | None 
 
     ``platforms`` are those of this machine if not given.
     """
-    from packaging.tags import compatible_tags, cpython_tags  # noqa: PLC0415
-    from packaging.utils import parse_wheel_filename  # noqa: PLC0415
+    from packaging.tags import compatible_tags, cpython_tags
+    from packaging.utils import parse_wheel_filename
 
     version = [int(part) for part in python.split(".")[:2]]
     interpreter = f"cp{version[0]}{version[1]}"
@@ -352,9 +352,9 @@ async def link(request: Request, log: Log, records: list[Any], prefix: str, *, v
 
     Raises WorkerError.
     """
-    import rattler  # noqa: PLC0415
-    from rattler.exceptions import InstallerError  # noqa: PLC0415
-    from rattler.package_cache import PackageCache, ValidationMode  # noqa: PLC0415
+    import rattler
+    from rattler.exceptions import InstallerError
+    from rattler.package_cache import PackageCache, ValidationMode
 
     folder = request["package_cache"]
     mode = ValidationMode.full() if verify else ValidationMode.fast()
@@ -406,7 +406,7 @@ async def fetch(request: Request, log: Log) -> Answer:
 
 async def install(request: Request, log: Log) -> Answer:
     """Makes the packages of an env those of a lock; packages named in ``ignored`` are left alone."""
-    import rattler  # noqa: PLC0415
+    import rattler
 
     records = locked_records(request["lock"], request["platform"])
     await link(
@@ -441,7 +441,7 @@ def run(request: Request, log: Log) -> Answer:
 
     Returns ``{"error": {"kind", "message"}}`` where it fails.
     """
-    import asyncio  # noqa: PLC0415 - the module, which only reads this file, need not wait for it
+    import asyncio
 
     try:
         return asyncio.run(COMMANDS[request["command"]](request, log))

@@ -62,7 +62,7 @@ def test_another_run_may_begin_the_env_while_we_look(tmp_path: Path, monkeypatch
     ("path", "word"),
     [
         ("envs/plots", "absolute"),
-        ("/tmp/../etc", "absolute"),  # noqa: S108 - it is never made
+        ("/tmp/../etc", "absolute"),
         ("/x/my envs/plots", "space"),
         ("/x/a:b", "character"),
         ("/x/$USER", "character"),

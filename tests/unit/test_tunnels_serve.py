@@ -90,7 +90,7 @@ def store(state: types.ModuleType) -> Any:
 @pytest.fixture
 def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for sockets: pytest's own has too long a path."""
-    folder = Path("/tmp", f"t{os.getpid()}")  # noqa: S108
+    folder = Path("/tmp", f"t{os.getpid()}")
     folder.mkdir(mode=0o700)
     monkeypatch.setenv("MASKRCNN_SOCKET_DIR", str(folder))
     yield folder
@@ -437,7 +437,7 @@ def test_folders_that_may_have_been_meant(home: Path, tmp_path: Path, state: typ
 
 
 SITE = {
-    "socket_dir": "/tmp",  # noqa: S108
+    "socket_dir": "/tmp",
     "login_host": "gruffalo",
     "partition": "",
     "gpu_partition": "gpu",

@@ -51,7 +51,7 @@ READY = {
     "state": "ready",
     "node": "n21-twiki",
     "job": "77",
-    "socket": "/tmp/maskrcnn-2001/tb-2345/s",  # noqa: S108
+    "socket": "/tmp/maskrcnn-2001/tb-2345/s",
     "secret": "0123456789abcdef",
 }
 
@@ -78,7 +78,7 @@ class Workstation:
             "MASKRCNN_LOGIN": "gruffalo",
         }
         # Where ssh's sockets are has to have a short path, and pytest's has not always.
-        self.cache = Path("/tmp", f"mw{os.getpid()}")  # noqa: S108
+        self.cache = Path("/tmp", f"mw{os.getpid()}")
         self.environ["MASKRCNN_CACHE"] = str(self.cache)
 
     def say(self, name: str, text: str) -> None:
@@ -357,7 +357,7 @@ def test_waiting_job_is_left_in_the_queue(workstation: Workstation, tmp_path: Pa
     ("key", "value"),
     [
         ("node", "-oProxyCommand=id"),
-        ("socket", "/tmp/a b"),  # noqa: S108
+        ("socket", "/tmp/a b"),
         ("socket", "0.0.0.0:22"),
         ("secret", '"><script>'),
         ("id", "tb-../."),

@@ -65,7 +65,7 @@ def test_a_training_goes_on_after_its_time_limit_and_after_a_requeue(jobs: Numbe
     assert twice.rc == 2 and f"job {job}" in twice.stderr
     # What Slurm sends to the job's script two minutes before its time is up; and what an admin does.
     for done, interrupt in ((1, f"scancel --batch --signal=USR1 {job}"), (2, f"scontrol requeue {job}")):
-        assert wait_until(lambda: seen("first")["epoch"] >= done, SECONDS), seen("first")  # noqa: B023
+        assert wait_until(lambda: seen("first")["epoch"] >= done, SECONDS), seen("first")  # noqa: B023 - called at once
         says(interrupt)
         assert wait_until(lambda: seen("first")["status"] == "queued", SECONDS), says("cat runs/first/job.log")
         assert seen("first")["job_state"] == "PENDING"

@@ -46,7 +46,7 @@ def tcp_listeners(uid: int) -> list[int]:
 def unix_sockets(victim: str) -> list[str]:
     """The names of all sockets that may be the victim's, a leading null byte for an abstract one."""
     lines = Path("/proc/net/unix").read_text().splitlines()[1:]
-    names = {line.split(None, 7)[7] for line in lines if len(line.split(None, 7)) == 8}  # noqa: PLR2004
+    names = {line.split(None, 7)[7] for line in lines if len(line.split(None, 7)) == 8}  # noqa: PLR2004 - columns
     # Some that are bound may not be listed to others: whatever can be seen in the folders, too.
     names.update(str(path) for path in files(victim, sockets=True))
     return sorted(name.replace("@", "\0", 1) if name.startswith("@") else name for name in names)

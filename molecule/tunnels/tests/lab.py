@@ -201,7 +201,7 @@ def traces(user: str) -> dict[str, list[str]]:
     """What a user has on the machines outside their home: processes, and files in folders that all share."""
     look = f"ps -u {user} -o args= --sort pid; find /tmp /var/tmp /dev/shm /run/screen -user {user} -printf '%p %y\\n'"
     # One folder stays, empty: nobody else is to have its name.
-    kept = f"/tmp/maskrcnn-{on('twiki').user(user).uid} d"  # noqa: S108
+    kept = f"/tmp/maskrcnn-{on('twiki').user(user).uid} d"
     return {
         machine: [line for line in on(machine).check_output(look).splitlines() if line != kept]
         for machine in ("gruffalo", "twiki", "workstation")

@@ -22,7 +22,7 @@ RECIPE = (
     f"ssh -tt -L 12345:localhost:12345 -J gruffalo twiki"
     f" {BIN % ADA}/tensorboard --port 12345 --logdir /home/{ADA}/{LOGS}"
 )
-OPEN_SOCKET = "/tmp/open"  # noqa: S108
+OPEN_SOCKET = "/tmp/open"
 SOCKET_SERVER = f"""
 import http.server, os, socketserver
 os.umask(0)
@@ -141,7 +141,7 @@ def test_a_neighbour_takes_the_recipes_port(ada: Person, grace: Person, table: T
 def test_a_neighbour_takes_the_name_of_the_helpers_folder(
     ada: Person, grace: Person, table: Table, kind: str, bait: str
 ) -> None:
-    name = f"/tmp/maskrcnn-{on('twiki').user(ADA).uid}"  # noqa: S108
+    name = f"/tmp/maskrcnn-{on('twiki').user(ADA).uid}"
     there = on("twiki", GRACE)
     there.check_output(bait.format(name))
     watch = ada.watches(f"{kind} --node twiki --no-browser {LOGS if kind == 'tensorboard' else NOTEBOOKS}")

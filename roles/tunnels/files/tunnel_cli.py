@@ -274,7 +274,7 @@ def logs(options, store: Store) -> int:
     sys.stdout.flush()
     if options.follow:
         command = ["tail", "-n", str(options.lines), "-F", "--", str(store.log(options.id))]
-        os.execvp(command[0], command)  # noqa: S606
+        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
     print("\n".join(store.last_lines(options.id, options.lines)))
     return 0
 

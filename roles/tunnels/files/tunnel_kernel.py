@@ -6,8 +6,6 @@ For what forked processes print, ipykernel opens one port that others could writ
 is a socket beside the kernel's others.
 """
 
-# ruff: noqa: E402
-
 import os
 import sys
 

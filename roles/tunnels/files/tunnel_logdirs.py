@@ -56,7 +56,7 @@ def with_events(top: Path) -> list:
         if any(name.startswith(EVENTS) for name in files):
             found.append(folder)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        if len(Path(folder).relative_to(top).parts) == 3:  # noqa: PLR2004
+        if len(Path(folder).relative_to(top).parts) == 3:  # noqa: PLR2004 - deep enough
             del subfolders[:]
     return found
 
@@ -67,7 +67,7 @@ def hint(path: Path) -> str:
     while not above.is_dir():
         above = above.parent
     # Not every folder of the machine.
-    places = [above] if len(above.parts) > 2 else []  # noqa: PLR2004
+    places = [above] if len(above.parts) > 2 else []  # noqa: PLR2004 - below /home
     places += [Path.home() / "logs", Path(sys.prefix) / "include" / "Mask_RCNN" / "logs"]
     runs = [folder for place in places if place.is_dir() for folder in with_events(place)]
     parents = [str(Path(folder).parent) for folder in runs]

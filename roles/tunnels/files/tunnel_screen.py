@@ -74,4 +74,4 @@ def screen(name: str, command: list, detach: bool, say) -> int:
     say("to leave it running: {}".format(keys))
     attach = ["screen", "-x", name] if program == "screen" else ["tmux", "attach-session", "-t", "=" + name]
     sys.stdout.flush()
-    os.execvp(attach[0], attach)  # noqa: S606
+    os.execvp(attach[0], attach)  # noqa: S606 - no shell is wanted

@@ -133,7 +133,7 @@ def _runs(text: str) -> Iterable[int]:
         if not digit & 32:
             if digit & 16:
                 value -= 1 << shift
-            if len(before) > 2:  # noqa: PLR2004
+            if len(before) > 2:  # noqa: PLR2004 - as COCO has it
                 value += before[-2]
             before.append(value)
             value = shift = 0

@@ -38,7 +38,7 @@ class Detector:
             raise WorkbenchError(
                 "{}: these weights are for {} and the background, the model {} has {}: {}".format(
                     model.weights, count(known - 1, "class"), model.name, len(model.classes) - 1,
-                    ", ".join(model.classes[1:6]) + (", ..." if len(model.classes) > 6 else ""),  # noqa: PLR2004
+                    ", ".join(model.classes[1:6]) + (", ..." if len(model.classes) > 6 else ""),  # noqa: PLR2004 - as above
                 )
             )  # fmt: skip
         self._net = mask_rcnn.build("inference", config)

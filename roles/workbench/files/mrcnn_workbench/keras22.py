@@ -11,7 +11,7 @@ from tf_keras.src.saving.legacy import hdf5_format
 keras = tf.keras
 
 
-class Layer(keras.layers.Layer):  # type: ignore[name-defined,misc]
+class Layer(keras.layers.Layer):
     """A layer that says what it knows of its output's shape: without that, layers after it cannot be built."""
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -21,7 +21,7 @@ class Layer(keras.layers.Layer):  # type: ignore[name-defined,misc]
         return output
 
 
-class Lambda(keras.layers.Lambda):  # type: ignore[name-defined,misc]
+class Lambda(keras.layers.Lambda):
     """A function as a layer. A variable that it makes becomes a constant, since Keras would not know of it."""
 
     def __init__(self, function: Any, *args: Any, **kwargs: Any) -> None:
@@ -32,21 +32,21 @@ class Lambda(keras.layers.Lambda):  # type: ignore[name-defined,misc]
         super().__init__(with_constants, *args, **kwargs)
 
 
-class Reshape(keras.layers.Reshape):  # type: ignore[name-defined,misc]
+class Reshape(keras.layers.Reshape):
     """One whose shape may have a None."""
 
     def __init__(self, target_shape: Any, **kwargs: Any) -> None:
         super().__init__([-1 if size is None else size for size in target_shape], **kwargs)
 
 
-class SGD(keras.optimizers.SGD):  # type: ignore[name-defined,misc]
+class SGD(keras.optimizers.SGD):
     """Gradient descent whose `clipnorm` is for all gradients together, not for each."""
 
     def __init__(self, lr: float = 0.01, clipnorm: Any = None, **kwargs: Any) -> None:
         super().__init__(learning_rate=lr, global_clipnorm=clipnorm, **kwargs)
 
 
-class Model(keras.Model):  # type: ignore[name-defined,misc]
+class Model(keras.Model):
     """A model that mrcnn can compile: before, it empties `_losses` and adds its own; after, it adds what to report."""
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -132,7 +132,7 @@ def _below(folder: Path, skip: Skip) -> Iterator[Path]:
 
 
 def _is_named_like_one(name: str) -> bool:
-    return name.lower().endswith(ENDINGS) and not os.path.basename(name).startswith(".")  # noqa: PTH119
+    return name.lower().endswith(ENDINGS) and not os.path.basename(name).startswith(".")  # noqa: PTH119 - a string, as names are here
 
 
 class Album:

@@ -60,7 +60,7 @@ def ends(seconds: float) -> str:
 def duration(seconds: float) -> str:
     """`40 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
     minutes, hours = int(seconds // 60), int(seconds // 3600)
-    if minutes < 2:  # noqa: PLR2004
+    if minutes < 2:  # noqa: PLR2004 - before that, seconds
         return "{:.0f} s".format(seconds)
     if hours < 1:
         return "{} min".format(minutes)

@@ -56,7 +56,7 @@ def _outline(shape: Dict[str, Any], size: Optional[Size]) -> Optional[Outline]:
         return geometry.polyline(corners)
     if kind not in ("rectangle", "circle", "mask"):
         raise BadLabelError("there is no way to read a shape called {!r:.40}".format(kind))
-    if len(corners) != 2:  # noqa: PLR2004
+    if len(corners) != 2:  # noqa: PLR2004 - as the error says
         raise BadLabelError("a {} has two points, this one has {}".format(kind, len(corners)))
     if kind == "circle":  # its middle and a point on it
         radius = float(np.hypot(*(corners[1] - corners[0])))

@@ -2,9 +2,6 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """`mrcnn data`: labels become a data set, which is checked and looked at before anything is trained on it."""
 
-# What is slow to import waits until it is needed.
-# ruff: noqa: PLC0415
-
 import argparse
 import json
 import shlex

@@ -2,9 +2,6 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """`mrcnn doctor`: whether this environment can work here, and what to do if it cannot."""
 
-# What is slow to import waits until it is needed.
-# ruff: noqa: PLC0415
-
 import argparse
 import json
 from typing import Any

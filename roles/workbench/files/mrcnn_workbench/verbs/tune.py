@@ -2,9 +2,6 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """`mrcnn tune`: the same training with several settings, and which did best."""
 
-# What is slow to import waits until it is needed.
-# ruff: noqa: PLC0415
-
 import argparse
 import time
 from pathlib import Path

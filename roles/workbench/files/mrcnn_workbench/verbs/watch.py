@@ -2,9 +2,6 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """`mrcnn watch`: how one training goes on, until it ends."""
 
-# What is slow to import waits until it is needed.
-# ruff: noqa: PLC0415
-
 import argparse
 from pathlib import Path
 from typing import Any
