@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 # weights, 3e-6 elsewhere.
 TOLERANCE = 1e-4
 GOOD_IOU = 0.5
-MODERN = {"maskrcnn_profile": "modern", "maskrcnn_name": "maskrcnn_modern"}
+MODERN = {"maskrcnn_profiles": "modern", "maskrcnn_name": "maskrcnn_modern"}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ def listing(folder: Path) -> set[tuple[str, int]]:
 
 
 def test_the_recipe_is_solved_installed_and_proven(playbook: Playbook, engine: Path) -> None:
-    variables = {"maskrcnn_profile": "recipe", "conda_engine_path": str(engine)}
+    variables = {"maskrcnn_profiles": "recipe", "conda_engine_path": str(engine)}
     result = playbook.run("site", variables)
     assert result.returncode == 0, result.output
     report = playbook.apps / "maskrcnn" / "report" / "maskrcnn_example"
