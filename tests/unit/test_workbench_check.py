@@ -124,6 +124,13 @@ def test_a_finding_names_file_and_label(data: DataSet) -> None:
     assert data.findings() == [(ERROR, "train/plant1_a.png, label 1 (leaf): it has no outline")]
 
 
+@pytest.mark.parametrize(("other", "words"), [("val", "half to judge by"), ("train", "half to learn from")])
+def test_a_half_alone_is_missing_the_other(other: str, words: str, data: DataSet) -> None:
+    del data.content[other]
+    dataset.file_of(data.folder, other).unlink()
+    assert words in str(data.findings())
+
+
 def test_half_a_picture_is_found(data: DataSet) -> None:
     path = data.folder / "train" / TRAIN[0]
     whole = Image.fromarray((np.random.RandomState(0).rand(40, 60, 3) * 255).astype(np.uint8))

@@ -422,6 +422,7 @@ WRONG = {
     "no run": (["photos", "photos"], "this is no run"),
     "score": (["m", "photos", "--min-score", "2"], "from 0 to 1"),
     "batch": (["m", "photos", "--batch", "0"], "from 1 on"),
+    "classes": (["m", "photos", "--classes", "leaf,leaf"], "names that differ"),
     "no images": (["m"], "IMAGES"),
 }
 

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A run's folder: what is written whole, what is found of it later, and who may train in it."""
 
+import errno
 import io
 import os
 import resource
@@ -14,7 +15,7 @@ from typing import Any
 
 import hand_labelled as hand
 import pytest
-from mrcnn_workbench import progress, runs
+from mrcnn_workbench import cli, curves, progress, runs
 from mrcnn_workbench.errors import WorkbenchError
 from mrcnn_workbench.runs import Run
 
@@ -117,19 +118,31 @@ def test_a_state_that_cannot_be_read_is_a_new_one(run: Run) -> None:
         assert run.state()["status"] == runs.NEW
 
 
-def test_a_full_disk_costs_nothing_that_was_there(run: Run) -> None:
-    path = hand.write(run.folder / "kept.txt", "before")
+WRITERS = {
+    runs.STATE: lambda run: runs.write_whole(run.path(runs.STATE), "x" * 20000),
+    runs.CURVES: curves.draw,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_costs_nothing_that_was_there(name: str, run: Run) -> None:
+    run.write_metrics([{"epoch": 1, "loss": 2}])
+    path = hand.write(run.path(name), "before")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
     try:
         with pytest.raises(OSError, match="too large"):
-            runs.write_whole(path, "x" * 20000)
+            WRITERS[name](run)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, old)
     assert path.read_text() == "before"
-    assert not list(run.folder.glob(".kept*"))
+    assert not list(run.folder.glob(f".{name}*"))
+
+
+def test_an_error_without_a_file_is_said_as_it_is() -> None:
+    assert "None" not in cli.explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
 def test_runs_are_found_the_newest_first(run: Run, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_what_is_written_is_read_again() -> None:
         ({"model": ["RPN_ANCHOR_SCALES"]}, "names and values"),
         ({"model": {"rpn_anchor_scales": [1]}}, "capitals"),
         ({"model": {"NUM_CLASSES": 3}}, "follows from the other settings"),
+        ({"model": {"LEARNING_MOMENTUM": 0.5}}, "follows from the other settings"),
         ({"mini_masks": "yes"}, "auto, true or false"),
         ({"exclude": "mrcnn_mask"}, "list of names"),
         ({"data": ""}, "a text"),

@@ -208,7 +208,8 @@ def test_what_has_finished_or_failed_is_not_done_again(fake: FakeSlurm, capfd: A
     assert order() == [1, 2, 3, 3]
 
 
-def test_control_c_stops_it_and_it_can_be_resumed(fake: FakeSlurm, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["listens", "does not listen yet"])
+def test_a_signal_stops_it_and_it_can_be_resumed(number: int, fake: FakeSlurm, tmp_path: Path) -> None:
     tune = Tune.create(Path("runs/tune"), _made("learning_rate=0.1,0.01"))
     (tune.folder / "wait").touch()
     path = str(Path(runs.__file__).parents[1])
@@ -219,7 +220,7 @@ def test_control_c_stops_it_and_it_can_be_resumed(fake: FakeSlurm, tmp_path: Pat
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=dict(os.environ))
     while not (tune.folder / "ready").exists():
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said, _none = process.communicate(timeout=20)
     assert process.returncode == 3 and b"To go on: mrcnn tune --resume runs/tune" in said
     assert order() == [1], "the others are not begun"

@@ -157,7 +157,7 @@ def draw(folder: Path, detections: list, path: Path) -> str:
     import tensorflow as tf
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from mrcnn_workbench import dataset
+    from mrcnn_workbench import dataset, runs
 
     split = dataset.read(folder / UNSEEN)["val"]
     results = json.loads((folder / FOUND / "results.json").read_text(encoding="utf-8"))
@@ -187,10 +187,8 @@ def draw(folder: Path, detections: list, path: Path) -> str:
         fontsize=13,
     )
     figure.tight_layout(rect=(0, 0, 1, 0.98))
-    # Whole or not at all.
-    part = path.with_name("." + path.name)
-    figure.savefig(str(part), dpi=110, format="png")
-    part.replace(path)
+    with runs.replacing(path) as part:
+        figure.savefig(str(part), dpi=110, format="png")
     return str(path)
 
 

@@ -26,6 +26,8 @@ import resource
 import keras
 import numpy as np
 
+from mrcnn_workbench import callbacks, runs
+
 
 class Poison(keras.callbacks.Callback):
     """After the first epoch, one of the weights is no number."""
@@ -34,6 +36,20 @@ class Poison(keras.callbacks.Callback):
         if epoch == 1:
             layer = self.model.get_layer("fpn_c5p5")
             layer.set_weights([weights * np.nan for weights in layer.get_weights()])
+
+
+class NoNotes(keras.callbacks.Callback):
+    """Meanwhile neither notes nor curves can be written."""
+
+    def on_train_begin(self, logs=None):
+        def fail(*_):
+            raise OSError(28, "No space left on device")
+
+        self.before = runs.write_json
+        runs.write_json = callbacks.draw = fail
+
+    def on_train_end(self, logs=None):
+        runs.write_json = self.before
 
 
 class FullDisk(keras.callbacks.Callback):
@@ -114,7 +130,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_epochs(desk: Training) -> No
     shutil.copy(newest, newest.with_name("mask_rcnn_0005.h5"))
     os.truncate(newest.with_name("mask_rcnn_0005.h5"), newest.stat().st_size // 2)
     said = desk.runs("train", "--resume", "runs/killed")
-    assert "the one before is taken" in said and "going on after epoch" in said
+    assert "the one before is tried" in said and "going on after epoch" in said
     assert begun >= 1 and desk.epochs("killed") == ["1", "2", "3", "4", "5", "6"]
     assert desk.state("killed")["status"] == "finished"
 
@@ -146,6 +162,19 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_whole(desk: Training) ->
     settings.write_text(settings.read_text().replace("own:FullDisk: {}", "early_stopping: {patience: 9}"))
     assert "going on after epoch 1" in desk.runs("train", "--resume", "runs/full")
     assert desk.epochs("full") == ["1", "2", "3"]
+
+
+def test_what_is_only_to_be_looked_at_ends_no_training(desk: Training) -> None:
+    desk.trains("silent", "--epochs", "1", "--set", "callbacks=['own:NoNotes']")
+    assert desk.checkpoints("silent") == ["mask_rcnn_0001.h5"]
+
+
+def test_checkpoints_of_another_model_are_not_begun_over(desk: Training) -> None:
+    desk.trains("other", "--epochs", "1")
+    settings = desk.folder / "runs/other/settings.yml"
+    settings.write_text(settings.read_text().replace("backbone: small", "backbone: resnet50"))
+    assert "none of the checkpoints can be loaded" in desk.runs("train", "--resume", "runs/other", code=FAILED)
+    assert desk.epochs("other") == ["1"]
 
 
 def test_a_stage_that_learns_no_more_makes_room_for_the_next(desk: Training) -> None:

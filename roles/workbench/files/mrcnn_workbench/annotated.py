@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from PIL import Image
 
-from mrcnn_workbench import drawing
+from mrcnn_workbench import drawing, runs
 from mrcnn_workbench.drawing import COLOURS, DPI, GREY, INK, PAPER, Name, shortened, text_width
 from mrcnn_workbench.errors import WorkbenchError, count
 from mrcnn_workbench.geometry import bounds
@@ -51,16 +51,12 @@ def draw(image: np.ndarray, objects: Sequence[Found], names: Sequence[str], titl
     _draw_strip(figure, objects, names, title)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    part = path.with_name(".{}.part".format(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.ascontiguousarray(pixels)).save(str(part), format="JPEG", quality=QUALITY, subsampling=0)
-        part.replace(path)
+        with runs.replacing(path) as part:
+            Image.fromarray(np.ascontiguousarray(pixels)).save(str(part), format="JPEG", quality=QUALITY, subsampling=0)
     except OSError as error:
         raise WorkbenchError("{}: {}".format(path, error.strerror or error)) from error
-    finally:
-        if part.exists():
-            part.unlink()
 
 
 def _scale(size: Size) -> float:

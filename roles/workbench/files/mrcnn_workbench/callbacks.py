@@ -2,6 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What happens while a model is trained: Keras callbacks, those that settings name and those of every run."""
 
+import contextlib
 import math
 import time
 from typing import Any, Callable, Dict, List
@@ -12,7 +13,7 @@ from mrcnn_workbench import mask_rcnn  # isort: skip
 import keras.backend
 import keras.callbacks
 
-from mrcnn_workbench.curves import draw
+from mrcnn_workbench.curves import PARTS, draw
 from mrcnn_workbench.errors import WorkbenchError
 from mrcnn_workbench.progress import Journal, ends
 from mrcnn_workbench.runs import Run
@@ -99,7 +100,7 @@ class Recorder(keras.callbacks.Callback):
         logs = logs or {}
         self.losses.append(float(logs["loss"]))
         if not math.isfinite(self.losses[-1]):
-            parts = [name for name in mask_rcnn.LOSSES if not math.isfinite(float(logs.get(name, 0)))]
+            parts = [name for name in PARTS if not math.isfinite(float(logs.get(name, 0)))]
             raise TrainingFailed(
                 "the loss is {} in epoch {}, step {} ({}). Try a learning rate ten times smaller; "
                 "`mrcnn data check` finds labels that cause it; on a GPU that TensorFlow does not know "
@@ -120,7 +121,7 @@ class Recorder(keras.callbacks.Callback):
             )
         if now - self.noted >= NOTE_EVERY:
             self.noted = now
-            self.run.note(
+            self.note(
                 epoch=self.epoch - 1, step=done, steps=steps, loss=self.losses[-1], seconds_a_step=round(each, 3),
                 ends=round(now + left),
             )  # fmt: skip
@@ -132,14 +133,15 @@ class Recorder(keras.callbacks.Callback):
         values = {name: float(value) for name, value in (logs or {}).items() if name != "lr"}
         seconds = time.time() - self.began
         rate = float(keras.backend.get_value(self.model.optimizer.lr))
-        before = [row["val_loss"] for row in self.run.metrics() if "val_loss" in row]
+        rows = [row for row in self.run.metrics() if row["epoch"] < self.epoch]
+        before = [row["val_loss"] for row in rows if "val_loss" in row]
         best = "val_loss" in values and (not before or values["val_loss"] < min(before))
         row = {"epoch": self.epoch, "seconds": round(seconds, 2), "learning_rate": rate}
         row.update(sorted(values.items(), key=lambda item: item[0].startswith("val_")))
-        self.run.write_metrics([*(old for old in self.run.metrics() if old["epoch"] < self.epoch), row])
+        self.run.write_metrics([*rows, row])
         mask_rcnn.save(self.whole_model, self.run.checkpoint_path(self.epoch))
         left = seconds * (self.plan["epochs"] - self.epoch)
-        self.run.note(
+        self.note(
             epoch=self.epoch, step=0, steps=self.params["steps"], loss=values["loss"], val_loss=values.get("val_loss"),
             seconds_a_step=round(seconds / self.params["steps"], 3), ends=round(time.time() + left),
         )  # fmt: skip
@@ -154,15 +156,21 @@ class Recorder(keras.callbacks.Callback):
         if self.epoch < self.plan["epochs"]:
             parts.append(ends(left))
         self.journal.say("  ".join(parts))
-        draw(self.run)
+        with contextlib.suppress(OSError):  # as in note
+            draw(self.run)
         self.prune()
         why = self.plan["stop"]()
         if why and self.epoch < self.plan["epochs"]:
             raise Stopped(why)
 
+    def note(self, **changes: Any) -> None:
+        """Writes down how far it is, if that can be: it is not worth a training, as metrics and checkpoints are."""
+        with contextlib.suppress(OSError):
+            self.run.note(**changes)
+
     def prune(self) -> None:
         """Removes older checkpoints; the best one stays."""
-        found = self.run.checkpoints()
-        for checkpoint in found[: -self.plan["keep"]]:
-            if checkpoint != self.run.best():
+        best = self.run.best()
+        for checkpoint in self.run.checkpoints()[: -self.plan["keep"]]:
+            if checkpoint != best:
                 checkpoint.path.unlink()

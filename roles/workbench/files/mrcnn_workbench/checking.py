@@ -4,13 +4,12 @@
 
 import hashlib
 import math
-import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from mrcnn_workbench import geometry
+from mrcnn_workbench import geometry, host
 from mrcnn_workbench.dataset import Record, Split, outline_of, read
 from mrcnn_workbench.errors import BadLabelError, count
 from mrcnn_workbench.labels import Size
@@ -109,7 +108,7 @@ class Check:
     def _look_at_pictures(self) -> None:
         """Opens every picture, several at a time. Alike pictures in different halves would make any judgement a lie."""
         pictures = [(split, record) for split in self.splits.values() for record in split.images]
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(host.cpus()) as pool:
             results = list(pool.map(lambda pair: _picture_findings(*pair), pictures))
         alike: Dict[str, List[Tuple[str, str]]] = {}
         for (split, record), (digest, texts) in zip(pictures, results):
@@ -133,7 +132,9 @@ class Check:
     def _compare(self, group: Optional[str]) -> None:
         """What the halves have in common, and what they should have."""
         if len(self.splits) == 1:
-            self._add(WARNING, next(iter(self.splits.values())).file.name, "there is no other half to judge by")
+            (only,) = self.splits.values()
+            purpose = "judge by" if only.name == "train" else "learn from"
+            self._add(WARNING, only.file.name, "there is no other half to {}".format(purpose))
             return
         train, val = self.splits["train"], self.splits["val"]
         for split in (train, val):

@@ -17,7 +17,7 @@ from mrcnn_workbench.verbs import data, detect, doctor, evaluate, runs, submit, 
 
 VERBS = (data, train, detect, evaluate, submit, runs, watch, tune, weights, doctor)
 
-FAILED, STOPPED = 2, 130  # exit codes; 1 is a verb's own for what it has found
+FAILED, CTRL_C = 2, 130  # exit codes; 1 is a verb's own for what it has found
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +51,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         print("\nmrcnn: stopped", file=sys.stderr)
-        return STOPPED
+        return CTRL_C
     return code
 
 
@@ -59,6 +59,6 @@ def explained(error: Exception) -> str:
     """What went wrong, for people."""
     if isinstance(error, ImportError):
         return "this environment lacks a library ({}): {}".format(error, sys.prefix)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.filename:
         return "{}: {}".format(error.filename, error.strerror)
     return str(error)

@@ -37,10 +37,8 @@ def draw(run: Run) -> None:
     parts.set_title("what it consists of" + (", val" if held else ""), fontsize=11, color=INK)
     figure.suptitle(run.name.replace("$", r"\$"), fontsize=14, color=INK)
     figure.tight_layout(rect=(0, 0, 1, 0.98))
-    path = run.path(runs.CURVES)
-    part = path.with_name("." + path.name)
-    figure.savefig(str(part), dpi=DPI, format="png")
-    part.replace(path)
+    with runs.replacing(run.path(runs.CURVES)) as part:
+        figure.savefig(str(part), dpi=DPI, format="png")
 
 
 def _lines(axes: Any, rows: List[Dict[str, float]], names: Dict[str, str], colours: Any = COLOURS) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple
 
 SHOWN = 20  # of many lines, as many
+INTERRUPTED = 3  # exit code of what was stopped, and can be gone on with
 
 
 class WorkbenchError(Exception):

@@ -358,6 +358,5 @@ def draw(evaluation: Evaluation, path: Path, title: str) -> None:
     left.set_xlim(-0.02, 1.05)
     figure.suptitle(drawing.safe(title), fontsize=14, color=INK)
     figure.tight_layout(rect=(0, 0, 1, 0.97))
-    part = path.with_name("." + path.name)
-    figure.savefig(str(part), dpi=120, format="png", facecolor=PAPER)
-    part.replace(path)
+    with runs.replacing(path) as part:
+        figure.savefig(str(part), dpi=120, format="png", facecolor=PAPER)

@@ -5,13 +5,15 @@
 # TensorFlow is slow to import and may be broken, which is for its caller to find out.
 # ruff: noqa: PLC0415
 
+import contextlib
 import ctypes
 import importlib
 import os
 import platform
 import pwd
 import re
-from typing import Any, Dict, List
+import signal
+from typing import Any, Dict, Iterator, List, Sequence
 
 NO_GPUS = ("", "-1", "NoDevFiles")  # values of CUDA_VISIBLE_DEVICES that name none; the last is old Slurm's
 NEWEST_OF_TF1 = 7  # of compute capabilities
@@ -33,6 +35,17 @@ def cpus() -> int:
     allowed = len(os.sched_getaffinity(0))
     given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
     return min(allowed, int(given)) if given.isdigit() and int(given) else allowed
+
+
+@contextlib.contextmanager
+def handling(numbers: Sequence[int], handler: Any) -> Iterator[None]:
+    """These signals go to a handler meanwhile."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def tensorflow() -> Any:

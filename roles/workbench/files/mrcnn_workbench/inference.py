@@ -23,7 +23,7 @@ class Detector:
 
     def __init__(self, model: Model, min_score: float, batch: int = 1, any_gpu: bool = False) -> None:
         """`min_score`: what scores less is no object; `batch`: images a step. Raises WorkbenchError."""
-        self.model, self.batch = model, batch
+        self.batch = batch
         mask_rcnn.start_session(model.settings["seed"])
         self.device = _device(any_gpu)
         more: Dict[str, Any] = {"DETECTION_MIN_CONFIDENCE": min_score, "IMAGES_PER_GPU": batch}

@@ -32,7 +32,7 @@ with silence(), warnings.catch_warnings():
 import h5py
 import numpy as np
 
-from mrcnn_workbench import dataset, host, settings, small
+from mrcnn_workbench import dataset, host, runs, settings, small
 from mrcnn_workbench.errors import WorkbenchError, count, listed
 from mrcnn_workbench.geometry import from_mask
 from mrcnn_workbench.settings import Settings
@@ -41,19 +41,8 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)
 # Of how they do what mrcnn asks for; nothing that its users could change.
 warnings.filterwarnings("ignore", module="tensorflow|keras|tf_keras|mrcnn|skimage")
 
-# Regular expressions of layers' names, as in mrcnn.model.MaskRCNN.train, which keeps them to itself.
-_HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
-LAYERS = {
-    "heads": _HEADS,
-    "3+": r"(res3.*)|(bn3.*)|(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|" + _HEADS,
-    "4+": r"(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|" + _HEADS,
-    "5+": r"(res5.*)|(bn5.*)|" + _HEADS,
-    "all": ".*",
-}
 # The layers whose shapes depend on the number of classes.
 OF_CLASSES = ["mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask"]
-LOSSES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss")
-SHOWN = 8
 
 
 def place() -> Path:
@@ -258,19 +247,14 @@ def save(model: Model, path: Path) -> None:
     content = io.BytesIO()
     with h5py.File(content, "w") as weights:
         saving.save_weights_to_hdf5_group(weights, _inner(model).layers)
-    part = path.with_name(".{}.part".format(path.name))
     try:
         path.parent.mkdir(exist_ok=True)
-        with part.open("wb") as file:
+        with runs.replacing(path) as part, part.open("wb") as file:
             file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
     except OSError as error:
         raise WorkbenchError("{}: cannot be written ({})".format(path, error.strerror)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def load(model: Model, path: Path, exclude: Sequence[str] = (), whole: bool = False) -> None:
@@ -286,7 +270,7 @@ def load(model: Model, path: Path, exclude: Sequence[str] = (), whole: bool = Fa
         raise WorkbenchError(
             "{}: these weights are for a model with other layers:\n{}\nTo learn those anew: exclude: [{}]".format(
                 path,
-                listed(["{}: {} there, {} here".format(name, found[name], wanted[name]) for name in other[:SHOWN]]),
+                listed(["{}: {} there, {} here".format(name, found[name], wanted[name]) for name in other]),
                 ", ".join(other),
             )
         )

@@ -68,8 +68,7 @@ def find(name: str, checkpoint: str = "") -> Model:
         raise WorkbenchError("{}: a run is wanted; the weights to take are named by --checkpoint".format(name))
     run = Run(folder)
     path = _checkpoint(run, checkpoint)
-    where = run.path(runs.SETTINGS)
-    wanted = settings.checked(settings.read(where), str(where))
+    wanted = settings.load(run.path(runs.SETTINGS))
     return Model(run.name, wanted, run.classes, list(range(len(run.classes))), path, run)
 
 

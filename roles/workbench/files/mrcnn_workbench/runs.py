@@ -56,22 +56,27 @@ class Checkpoint(NamedTuple):
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[TextIO]:
-    """A text file to be written, which replaces the one that is there in one step.
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to; what is there in the end takes the place of `path` in one step, and is gone if that fails.
 
-    So nobody reads half of it, and a full disk costs nothing that was there.
+    So nobody reads half of a file, and a full disk costs nothing that was there.
     """
     part = path.with_name(".{}.part".format(path.name))
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
         part.replace(path)
-    except BaseException:
+    finally:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[TextIO]:
+    """A text file to be written, which replaces the one that is there in one step, and is on the disk then."""
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -141,12 +146,11 @@ class Run:
             state["status"] = KILLED
         return state
 
-    def note(self, **changes: Any) -> State:
+    def note(self, **changes: Any) -> None:
         """Writes down how far it is."""
         state = self.state()
         state.update(changes, updated=round(time.time(), 1))
         write_json(self.path(STATE), state)
-        return state
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

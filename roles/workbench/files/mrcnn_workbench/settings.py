@@ -17,7 +17,15 @@ COCO, IMAGENET, NOTHING, LAST = "coco", "imagenet", "nothing", "last"
 STARTS = (COCO, IMAGENET, NOTHING, LAST)
 SMALL = "small"
 BACKBONES = ("resnet50", "resnet101", SMALL)
-LAYERS = ("heads", "5+", "4+", "3+", "all")
+# Regular expressions of layers' names, as in mrcnn.model.MaskRCNN.train, which keeps them to itself.
+_HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
+LAYERS = {
+    "heads": _HEADS,
+    "5+": r"(res5.*)|(bn5.*)|" + _HEADS,
+    "4+": r"(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|" + _HEADS,
+    "3+": r"(res3.*)|(bn3.*)|(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|" + _HEADS,
+    "all": ".*",
+}
 AUGMENTATIONS = ("none", "mirror", "field")
 SIDE = 64  # pixels: an image's side is a multiple of it, since it is halved six times
 IMPORTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # MODULE:NAME
@@ -25,7 +33,8 @@ NAME = re.compile(r"[A-Z][A-Z0-9_]*")  # of mrcnn's own settings
 # What the fields here say already, or what would not fit together with them.
 OURS = (
     "NAME", "NUM_CLASSES", "GPU_COUNT", "IMAGES_PER_GPU", "BATCH_SIZE", "IMAGE_MAX_DIM", "BACKBONE", "USE_MINI_MASK",
-    "STEPS_PER_EPOCH", "VALIDATION_STEPS", "LEARNING_RATE", "IMAGE_SHAPE", "IMAGE_META_SIZE", "COMPUTE_BACKBONE_SHAPE",
+    "STEPS_PER_EPOCH", "VALIDATION_STEPS", "LEARNING_RATE", "LEARNING_MOMENTUM", "IMAGE_SHAPE", "IMAGE_META_SIZE",
+    "COMPUTE_BACKBONE_SHAPE",
 )  # fmt: skip
 
 Settings = Dict[str, Any]
@@ -65,12 +74,6 @@ def _number(least: float, most: float = float("inf"), whole: bool = True) -> Cal
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise BadSettingError("a text is wanted")
-    return value
-
-
-def _switch(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise BadSettingError("true or false is wanted")
     return value
 
 
@@ -256,6 +259,11 @@ def read(path: Path) -> Settings:
         if isinstance(value, str) and not (name == "start" and value in STARTS):
             found[name] = str(path.resolve().parent / Path(value).expanduser())
     return found
+
+
+def load(path: Path) -> Settings:
+    """All settings, as a file has them. Raises WorkbenchError."""
+    return checked(read(path), str(path))
 
 
 def dump(settings: Settings) -> str:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 from PIL import Image
 
-from mrcnn_workbench import dataset, drawing, geometry
+from mrcnn_workbench import dataset, drawing, geometry, runs
 from mrcnn_workbench.dataset import Record, Split
 from mrcnn_workbench.drawing import COLOURS, DPI, EMPTY, GREY, INK, PAPER, shortened, text_width
 from mrcnn_workbench.errors import BadLabelError, WorkbenchError, count
@@ -51,16 +51,12 @@ def draw(folder: Path, path: Path, most: int = 12, only: str = "", seed: int = 0
         raise WorkbenchError(
             "{}: not as COCO has it; `mrcnn data check` says more ({})".format(folder, error)
         ) from error
-    part = path.with_name(".{}.part".format(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(str(part), dpi=DPI, format=path.suffix[1:].lower().replace("jpeg", "jpg"), facecolor=PAPER)
-        part.replace(path)
+        with runs.replacing(path) as part:
+            figure.savefig(str(part), dpi=DPI, format=path.suffix[1:].lower().replace("jpeg", "jpg"), facecolor=PAPER)
     except OSError as error:
         raise WorkbenchError("{}: {}".format(path, error.strerror or error)) from error
-    finally:
-        if part.exists():
-            part.unlink()
     return len(tiles)
 
 

@@ -74,7 +74,8 @@ def find(source: Path, wanted: str, images: Optional[Path], report: Report) -> L
 def _in_folder(source: Path, wanted: str, images: Optional[Path], report: Report) -> List[Part]:
     parts: Dict[Tuple[str, str, Path], Part] = {}
     strangers: List[str] = []
-    bases = [("", source), *_split_folders(source)]
+    halves = _split_folders(source)
+    bases = [("", source), *halves]
     for base_split, base in bases:
         for path in _label_files(base):
             only = document.read(path)
@@ -83,7 +84,7 @@ def _in_folder(source: Path, wanted: str, images: Optional[Path], report: Report
                 strangers.append("{}: {}".format(path.relative_to(source), _not_as_wanted(only, name, wanted)))
                 continue
             split = base_split or _split_of(path, name)
-            folder = images or (base if base_split else dict(_split_folders(source)).get(split, source))
+            folder = images or (base if base_split else dict(halves).get(split, source))
             part = parts.setdefault((split, name, folder), Part(split, name, [], folder))
             part.documents.append(only)
         if wanted in ("", "masks") and (base / masks.FOLDER).is_dir():

@@ -31,6 +31,8 @@ from mrcnn_workbench.runs import Run
 from mrcnn_workbench.settings import Settings
 
 MOST_LOADERS = 4
+# What ends a program, and what Slurm sends before a time limit: first the step is finished.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 MEMORY = """\
 the memory of the {} is full. What helps, in this order: images_per_gpu: 1; a smaller image_size; backbone: resnet50; \
 fewer regions (model: {{TRAIN_ROIS_PER_IMAGE: 100}}); mini_masks: true"""
@@ -115,7 +117,7 @@ class Training:
 
     def __init__(self, run: Run, any_gpu: bool = False) -> None:
         self.run, self.any_gpu = run, any_gpu
-        self.wanted = settings.checked(settings.read(run.path(runs.SETTINGS)), str(run.path(runs.SETTINGS)))
+        self.wanted = settings.load(run.path(runs.SETTINGS))
         self.why = ""
 
     def __call__(self) -> str:
@@ -123,7 +125,7 @@ class Training:
         with self.run.lock(), contextlib.closing(Journal(self.run.path(runs.LOG))) as self.journal:
             self.run.note(status=runs.RUNNING, reason="", **_where())
             try:
-                with _signals(self._stop):
+                with host.handling(ENDING, self._stop):
                     self._train()
             except Stopped as stopped:
                 return self._ended(runs.STOPPED, str(stopped))
@@ -215,11 +217,13 @@ class Training:
             try:
                 mask_rcnn.load(model, checkpoint.path, whole=True)
             except WorkbenchError as error:
-                self.journal.say("{}; the one before is taken".format(error))
+                self.journal.say("{}; the one before is tried".format(error))
                 continue
             self.journal.say("going on after epoch {}".format(checkpoint.epoch))
             self.run.write_metrics([row for row in self.run.metrics() if row["epoch"] <= checkpoint.epoch])
             return checkpoint.epoch
+        if self.run.checkpoints():
+            raise WorkbenchError("none of the checkpoints can be loaded; if settings.yml was changed, begin a new run")
         if self.wanted["backbone"] == settings.SMALL:
             small.liven(model.keras_model)
         start = _start(self.wanted, self.run.classes[1:], self.run.folder)
@@ -269,7 +273,7 @@ class Training:
             validation_steps = self.wanted["validation_steps"] or -(-feeds[1].count // size)
             options = {"validation_data": feeds[1], "validation_steps": validation_steps}
         with mask_rcnn.quiet():
-            model.set_trainable(mask_rcnn.LAYERS[stage["layers"]], verbose=0)
+            model.set_trainable(settings.LAYERS[stage["layers"]], verbose=0)
             model.compile(stage["learning_rate"], config.LEARNING_MOMENTUM)
         plan = {
             "stage": stage["layers"], "epochs": self.run.state()["epochs"], "keep": self.wanted["keep"],
@@ -351,15 +355,3 @@ def feed(images: Any, config: Any, augmentation: Any = None) -> Iterator[Feed]:
 def _where() -> Dict[str, Any]:
     found = host.whereabouts()
     return {"host": found["host"], "job": found["slurm_job_id"], "cpus": found["cpus"]}
-
-
-@contextlib.contextmanager
-def _signals(handler: Any) -> Iterator[None]:
-    """What ends a program, and what Slurm sends before a time limit: first the step is finished."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

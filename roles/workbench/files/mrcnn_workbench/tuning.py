@@ -23,10 +23,10 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from mrcnn_workbench import runs, settings, slurm, submission, watching
-from mrcnn_workbench.errors import WorkbenchError, count, listed
+from mrcnn_workbench import host, runs, settings, slurm, submission, watching
+from mrcnn_workbench.errors import INTERRUPTED, WorkbenchError, count, listed
 from mrcnn_workbench.runs import Run
 from mrcnn_workbench.settings import Settings
 from mrcnn_workbench.watching import View
@@ -36,7 +36,6 @@ EVALUATION = Path("evaluation", "evaluation.json")  # where `mrcnn evaluate` lea
 SCORES = ("mean IoU", "mask AP", "AP50")
 MOST = 1000  # trials: Slurm's arrays end there, and so does patience
 LONGEST_NAME = 60
-STOPPED = 3  # a training's exit code
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 WHICH = """\
 tune={tune}
@@ -139,8 +138,13 @@ def combinations(tried: Dict[str, Any], number: int, seed: int) -> List[Values]:
 
 def trials(found: Sequence[Values]) -> List[Trial]:
     """With names that say what is tried, and sort as the trials do."""
-    digits = max(2, len(str(len(found))))
+    digits = _digits(len(found))
     return [Trial("{:0{}}-{}".format(number, digits, _slug(values)), values) for number, values in enumerate(found, 1)]
+
+
+def _digits(trials: int) -> int:
+    """Of a trial's number, in its name."""
+    return max(2, len(str(trials)))
 
 
 def _slug(values: Values) -> str:
@@ -254,7 +258,8 @@ def in_turn(tune: Tune, any_gpu: bool, say: Callable[[str], None]) -> bool:
     for done, place in enumerate(left, 1):
         say("Trial {} of {}: {}".format(done, len(left), found[place].name))
         code = _train(found[place], any_gpu)
-        if code in (STOPPED, -signal.SIGINT, 128 + signal.SIGINT):
+        # Before the training listens, while TensorFlow is imported, a signal that is passed on ends it at once.
+        if code == INTERRUPTED or -code in PASSED_ON or code - 128 in PASSED_ON:
             return False
         if code:
             say("{}: failed (exit code {}); the others go on".format(found[place].name, code))
@@ -265,21 +270,8 @@ def _train(run: Run, any_gpu: bool) -> int:
     """In a process of its own, which leaves no memory in use; and in a session, so that Ctrl-C reaches it once."""
     command = [*submission.command(), "train", "--resume", str(run.folder), *(["--any-gpu"] if any_gpu else [])]
     child = subprocess.Popen(command, start_new_session=True)
-    with _passing_on(child):
+    with host.handling(PASSED_ON, lambda number, _frame: child.send_signal(number)):
         return child.wait()
-
-
-@contextlib.contextmanager
-def _passing_on(child: Any) -> Iterator[None]:
-    def pass_on(number: int, _frame: Any) -> None:
-        child.send_signal(number)
-
-    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def array(places: Sequence[int], most: int) -> str:
@@ -293,7 +285,7 @@ def array(places: Sequence[int], most: int) -> str:
 
 def script(folder: Path, number: int, options: Sequence[str], any_gpu: bool) -> str:
     """The script of an array, for a folder with a number of trials."""
-    which = WHICH.format(tune=shlex.quote(str(folder)), digits=max(2, len(str(number))))
+    which = WHICH.format(tune=shlex.quote(str(folder)), digits=_digits(number))
     lines = submission.lines(folder, "job-%a.log", options)
     return submission.script("The trials of " + folder.name, lines, which, any_gpu)
 
@@ -317,9 +309,8 @@ def hand_in(tune: Tune, options: Sequence[str], asked: Dict[str, Any], most: int
 # What came of it
 
 
-def results(tune: Tune) -> Tuple[List[str], List[List[str]]]:
+def results(tune: Tune, views: Sequence[View]) -> Tuple[List[str], List[List[str]]]:
     """A table, the best trial first: its header and its lines. Writes the same as CSV."""
-    views, _silent = tune.views()
     scores = [_scores(one.run) for one in views]
     names = [name for name in SCORES if any(name in found for found in scores)]
     header = ["trial", *tune.names, "status", "epochs", "best val_loss", "after epoch", "least loss", *names, "reason"]
@@ -361,8 +352,7 @@ def _scores(run: Run) -> Dict[str, float]:
     return {name: value for name, value in found.items() if isinstance(value, (int, float))}
 
 
-def failures(tune: Tune) -> str:
+def failures(views: Sequence[View]) -> str:
     """Those that failed, and why, in lines; empty if none did."""
-    views, _silent = tune.views()
     lines = ["{}: {}".format(one.run.name, one.reason or one.status) for one in views if one.status == runs.FAILED]
     return "{} failed:\n{}".format(count(len(lines), "trial"), listed(lines)) if lines else ""

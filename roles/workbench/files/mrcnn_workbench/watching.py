@@ -60,8 +60,7 @@ def _planned(run: Run) -> int:
     from mrcnn_workbench import settings  # noqa: PLC0415 - YAML is not needed for those that have begun
 
     try:
-        path = run.path(runs.SETTINGS)
-        return settings.epochs(settings.checked(settings.read(path), str(path)))
+        return settings.epochs(settings.load(run.path(runs.SETTINGS)))
     except WorkbenchError:
         return 0
 

@@ -3,7 +3,8 @@
 """The formats that labels come in, a module each, and how to tell them apart: by what is in a file, not by its name.
 
 A module has TITLE; `recognises`, whether a file's content is of its format; and `read`, which makes Labels of files and
-tells the report what cannot be used. Adding a format is adding a module to FORMATS.
+tells the report what cannot be used (`masks`, told by its folder, has `read_folder`). Adding a format is adding a
+module to FORMATS, and its name to those of `mrcnn data import`.
 """
 
 from types import ModuleType

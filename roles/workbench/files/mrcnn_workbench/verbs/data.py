@@ -6,7 +6,9 @@ import argparse
 import json
 import shlex
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
+
+from mrcnn_workbench.verbs import names, positive
 
 Arguments = argparse.Namespace
 
@@ -77,7 +79,7 @@ def add_to(subparsers: Any) -> None:
     command.add_argument(
         "--classes",
         metavar="A,B,...",
-        type=_names,
+        type=names,
         default=(),
         help="only these classes, in this order (ids 1, 2, ...)",
     )
@@ -105,7 +107,7 @@ def add_to(subparsers: Any) -> None:
     command = _command(actions, "show", "draw images with their labels", SHOW)
     command.add_argument("folder", metavar="FOLDER", type=Path, help="a data set")
     command.add_argument("out", metavar="OUT", type=Path, help="the picture")
-    command.add_argument("--count", metavar="NUMBER", type=_positive, default=12, help="how many images (12)")
+    command.add_argument("--count", metavar="NUMBER", type=positive, default=12, help="how many images (12)")
     command.add_argument("--split", choices=("train", "val"), default="", help="only from this half")
     command.add_argument("--seed", metavar="NUMBER", type=int, default=0, help="another seed, other images (0)")
     command.set_defaults(run=run_show)
@@ -121,19 +123,6 @@ def _command(actions: Any, name: str, summary: str, description: str, epilog: st
         name, help=summary, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     return command
-
-
-def _names(text: str) -> Tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError("{!r}: names that differ, with commas between them, are wanted".format(text))
-    return names
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError("{!r}: a number from 1 on is wanted".format(text))
-    return int(text)
 
 
 def run_import(arguments: Arguments) -> int:

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any, Tuple
 
+from mrcnn_workbench.verbs import names, positive
+
 DESCRIPTION = """\
 Finds objects in photographs. Writes, into the folder OUT:
 
@@ -34,7 +36,7 @@ Many photographs, in a Slurm job array; whichever job is the last writes the res
 The exit code is 0 if all was done, 1 if photographs could not be read, 3 if it was stopped and can go on, 2 if
 something is wrong.
 """
-BROKEN, INTERRUPTED = 1, 3
+BROKEN = 1
 SLURM = "slurm"
 
 
@@ -68,15 +70,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--min-score", metavar="SCORE", type=_score, help="what scores less is left out (the model's own)"
     )
-    command.add_argument("--batch", metavar="NUMBER", type=_positive, default=1, help="photographs at once (1)")
+    command.add_argument("--batch", metavar="NUMBER", type=positive, default=1, help="photographs at once (1)")
     command.add_argument("--any-gpu", action="store_true", help="on a GPU too that TensorFlow does not know")
-
-
-def names(text: str) -> Tuple[str, ...]:
-    found = tuple(name.strip() for name in text.split(","))
-    if not all(found):
-        raise argparse.ArgumentTypeError("{!r}: names, with commas between them, are wanted".format(text))
-    return found
 
 
 def _score(text: str) -> float:
@@ -87,12 +82,6 @@ def _score(text: str) -> float:
     if not 0 <= score <= 1:
         raise argparse.ArgumentTypeError("{!r}: a number from 0 to 1 is wanted".format(text))
     return score
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError("{!r}: a number from 1 on is wanted".format(text))
-    return int(text)
 
 
 def _part(text: str) -> Tuple[int, int]:
@@ -114,7 +103,7 @@ def _part(text: str) -> Tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     from mrcnn_workbench import detection, models
-    from mrcnn_workbench.errors import relative
+    from mrcnn_workbench.errors import INTERRUPTED, relative
     from mrcnn_workbench.progress import Journal
 
     model = models.find(arguments.model, arguments.checkpoint)

@@ -18,7 +18,7 @@ The exit code is 1 if something is FAIL, else 0.
 def add_to(subparsers: Any) -> None:
     command = subparsers.add_parser(
         "doctor",
-        help="what is wrong with the environment, and what to do",
+        help="find what is wrong with the environment, and what to do",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

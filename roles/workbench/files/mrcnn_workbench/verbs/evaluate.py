@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mrcnn_workbench.verbs.detect import add_options, names
+from mrcnn_workbench.verbs import names
+from mrcnn_workbench.verbs.detect import add_options
 
 DESCRIPTION = """\
 Compares what a model finds with the labels of a data set: COCO's average precision (mAP) of masks and boxes, by class

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict, List
 
-from mrcnn_workbench.verbs import train
+from mrcnn_workbench.verbs import positive, train
 
 DESCRIPTION = """\
 Trains in a Slurm job what `mrcnn train` would train here. The run's folder is made at once, with all that can be
@@ -58,12 +58,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
     asked.add_argument("--account", metavar="NAME", help="for clusters that keep accounts")
     asked.add_argument("--any-gpu", action="store_true", help="on a GPU too that TensorFlow does not know")
     take_rest(command)
-
-
-def positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError("{!r}: a number from 1 on is wanted".format(text))
-    return int(text)
 
 
 def take_rest(command: argparse.ArgumentParser) -> None:
@@ -148,8 +142,7 @@ def resume(arguments: argparse.Namespace) -> int:
             raise WorkbenchError("{0}: it has finished; to train on: mrcnn submit WHAT --start {0}".format(name))
         if one.status in (watching.QUEUED, watching.STARTING, runs.RUNNING):
             raise WorkbenchError("{0}: {1}; `mrcnn watch {0}` follows it".format(name, watching.told(one)))
-        path = run.path(runs.SETTINGS)
-        wanted = settings.checked(settings.read(path), str(path))
+        wanted = settings.load(run.path(runs.SETTINGS))
         asked = submission.remembered(run, asked_for(arguments))
         number = submission.number_of_gpus(asked)
         if number not in (0, wanted["gpus"]):

@@ -27,7 +27,6 @@ whole epoch, also after a crash. `mrcnn submit` does all of this in a job.
 
 The exit code is 0 if it came to its end, 3 if it was stopped and can be resumed, 2 if something is wrong.
 """
-INTERRUPTED = 3
 
 
 def add_to(subparsers: Any) -> None:
@@ -50,7 +49,7 @@ def add_options(command: argparse.ArgumentParser, folder: str = "the run's folde
     command.add_argument("what", metavar="WHAT", type=Path, nargs="?", help="a data set, or a file with settings")
     command.add_argument("--run", dest="folder", metavar="RUN", type=Path, help=folder)
     command.add_argument("--start", metavar="WEIGHTS", help="coco, imagenet, nothing, last, a run or a file")
-    command.add_argument("--layers", choices=("heads", "5+", "4+", "3+", "all"), help="one stage, of these layers")
+    command.add_argument("--layers", metavar="LAYERS", help="one stage, of heads, 5+, 4+, 3+ or all")
     command.add_argument("--epochs", metavar="NUMBER", help="of that stage")
     command.add_argument("--learning-rate", metavar="RATE", help="of that stage")
     command.add_argument(
@@ -135,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def train(found: Any, any_gpu: bool) -> int:
     from mrcnn_workbench import runs
-    from mrcnn_workbench.errors import relative
+    from mrcnn_workbench.errors import INTERRUPTED, relative
     from mrcnn_workbench.training import Training
 
     status = Training(found, any_gpu)()

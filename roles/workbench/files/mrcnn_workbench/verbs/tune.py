@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List
 
-from mrcnn_workbench.verbs import submit, train
+from mrcnn_workbench.verbs import positive, submit, train
 
 DESCRIPTION = """\
 Tries several settings: every combination of the values that are given, or some at random. Each trial is a run in one
@@ -28,7 +28,6 @@ MORE = """\
 
 `mrcnn runs FOLDER` shows how the trials go on.
 """
-INTERRUPTED = 3
 
 
 def add_to(subparsers: Any) -> None:
@@ -44,13 +43,13 @@ def add_to(subparsers: Any) -> None:
         "--try", metavar="NAME=V1,V2", action="append", default=[], dest="tried",
         help="values to try; with --random also NAME=LEAST..MOST; more than once: every combination",
     )  # fmt: skip
-    command.add_argument("--random", metavar="N", type=submit.positive, default=0, help="only so many, at random")
+    command.add_argument("--random", metavar="N", type=positive, default=0, help="only so many, at random")
     command.add_argument("--seed", metavar="NUMBER", type=int, default=0, help="another seed, other ones (0)")
     command.add_argument("--resume", metavar="FOLDER", type=Path, help="go on with what is left of a tune")
     command.add_argument("--results", metavar="FOLDER", type=Path, help="the table of a tune, and results.csv")
     command.add_argument("--dry-run", action="store_true", help="check everything, show it, and leave nothing")
     command.add_argument("--submit", action="store_true", help="as a Slurm array")
-    command.add_argument("--at-once", metavar="N", type=submit.positive, default=4, help="so many jobs at once (4)")
+    command.add_argument("--at-once", metavar="N", type=positive, default=4, help="so many jobs at once (4)")
     submit.add_options(command)
     command.set_defaults(run=run)
 
@@ -86,8 +85,7 @@ def _gpus(tune: Any) -> int:
     """For how many all trials are."""
     from mrcnn_workbench import runs, settings
 
-    path = tune.runs[0].path(runs.SETTINGS)
-    return int(settings.checked(settings.read(path), str(path))["gpus"])
+    return int(settings.load(tune.runs[0].path(runs.SETTINGS))["gpus"])
 
 
 def begin(arguments: argparse.Namespace) -> int:
@@ -134,7 +132,7 @@ def begin(arguments: argparse.Namespace) -> int:
 
 def in_turn(tune: Any, arguments: argparse.Namespace) -> int:
     from mrcnn_workbench import tuning
-    from mrcnn_workbench.errors import relative
+    from mrcnn_workbench.errors import INTERRUPTED, relative
 
     if arguments.dry_run:
         left = tune.left()
@@ -173,9 +171,10 @@ def show(tune: Any) -> int:
     from mrcnn_workbench import tuning, watching
     from mrcnn_workbench.errors import relative
 
-    header, rows = tuning.results(tune)
+    views, _silent = tune.views()
+    header, rows = tuning.results(tune, views)
     print(watching.table(header[:-1], [cells[:-1] for cells in rows]))
-    failed = tuning.failures(tune)
+    failed = tuning.failures(views)
     if failed:
         print("\n" + failed)
     print("\nThe same: {}".format(relative(tune.folder / tuning.RESULTS)))

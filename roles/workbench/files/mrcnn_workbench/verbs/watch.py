@@ -12,7 +12,7 @@ ends the watching, never the training.
 
 The exit code is 0 if the training has finished, 3 if it was stopped and can be resumed, 2 if it failed or was killed.
 """
-STOPPED, FAILED, LEFT = 3, 2, 130
+FAILED, LEFT = 2, 130
 
 
 def add_to(subparsers: Any) -> None:
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     import sys
 
     from mrcnn_workbench import runs, watching
-    from mrcnn_workbench.errors import relative
+    from mrcnn_workbench.errors import INTERRUPTED, relative
     from mrcnn_workbench.progress import Journal
 
     found = runs.Run(arguments.folder)
@@ -47,4 +47,4 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     again = "mrcnn submit --resume" if one.number else "mrcnn train --resume"
     print("To go on: {} {}".format(again, name))
-    return STOPPED if one.status == runs.STOPPED else FAILED
+    return INTERRUPTED if one.status == runs.STOPPED else FAILED

@@ -11,7 +11,7 @@ Says which of the weights that others have trained are here, and where. They are
 variable MASKRCNN_WEIGHTS names, then in those of the site, then in your own: $APPS/maskrcnn/weights or
 ~/apps/maskrcnn/weights, or ~/.local/share/maskrcnn/weights where there is no folder for software.
 
-The exit code is 0 unless a file is there that is not whole; then it is 1.
+The exit code is 0, or 1 if something is wrong with a file or a folder.
 """
 FETCH = """\
 Brings weights to one of the folders where they are looked for, the first that you may write to, unless they are in one
@@ -29,14 +29,18 @@ def add_to(subparsers: Any) -> None:
     formatter = argparse.RawDescriptionHelpFormatter
     weights = subparsers.add_parser(
         "weights",
-        help="weights to begin a training with: what is here, and fetch them",
+        help="see which weights to begin a training with are here, and fetch others",
         description=DESCRIPTION,
         formatter_class=formatter,
     )
     weights.set_defaults(run=run_list)
     actions = weights.add_subparsers(title="what to do", metavar="ACTION")
     command = actions.add_parser(
-        "fetch", help="bring them", description=FETCH, epilog=FETCH_MORE, formatter_class=formatter
+        "fetch",
+        help="bring weights to where they are looked for",
+        description=FETCH,
+        epilog=FETCH_MORE,
+        formatter_class=formatter,
     )
     command.add_argument("name", metavar="NAME", help="coco, or imagenet (the backbone of ResNet-50 only)")
     command.add_argument("--to", metavar="FOLDER", type=Path, help="this folder, whatever is in the others")
