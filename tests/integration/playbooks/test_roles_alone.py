@@ -9,6 +9,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from playbook import Playbook
 
 
@@ -16,7 +17,9 @@ def conda_packages(prefix: Path) -> list[str]:
     return sorted(path.name for path in (prefix / "conda-meta").glob("*.json"))
 
 
-def test_every_role_works_by_itself(playbook: Playbook, newer_wheels: Path, tmp_path: Path) -> None:
+def test_every_role_works_by_itself(
+    playbook: Playbook, newer_wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wheel = next(newer_wheels.glob("termcolor-*.whl"))
     requirements = tmp_path / "requirements.txt"
     requirements.write_text(f"termcolor==99 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
@@ -44,3 +47,10 @@ def test_every_role_works_by_itself(playbook: Playbook, newer_wheels: Path, tmp_
     second = playbook.run("../tests/integration/playbooks/alone", variables)
     assert second.returncode == 0, second.output
     assert second.changed == 0, second.output
+
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    wanted = {"conda_env_prefix": str(tmp_path / "env"), "conda_env_lock": str(playbook.home / "alone.lock")}
+    fails = playbook.run_role("conda_env", wanted | {"conda_env_lock_channel": str(tmp_path / "gone")})
+    assert fails.returncode != 0
+    assert not list((tmp_path / "tmp").iterdir()), "a copy of the lock"
