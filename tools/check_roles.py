@@ -3,7 +3,7 @@
 """Fails when a role's defaults and its argument specs do not say the same.
 
 For every role: the same inputs in both, the same default values, a comment above every default that is the
-description's text, inputs named after the role, internal ones with a leading underscore.
+description's text, inputs named after the role, and what is in its vars with a leading underscore.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ def check_role(role: Path) -> list[str]:
     above = comments(text)
     wrong = [f"{name} has a default but no argument spec" for name in defaults.keys() - options.keys()]
     wrong += [f"{name} has an argument spec but no default" for name in options.keys() - defaults.keys()]
+    internal = role / "vars" / "main.yml"
+    if internal.exists():
+        names = yaml.safe_load(internal.read_text(encoding="utf-8")) or {}
+        wrong += [f"{name} in its vars does not begin with _" for name in names if not name.startswith("_")]
     for name in sorted(defaults.keys() & options.keys()):
         option = options[name]
         if not name.startswith(f"{role.name}_"):

@@ -38,7 +38,7 @@ PYPI_NAMES = {"matplotlib-base": "matplotlib", "py-opencv": "opencv-python", "py
 NOT_ON_PYPI = {"python", "cudatoolkit", "cudnn", "nccl"}
 
 CONDA_SPEC = re.compile(r"^(?:[\w/.-]+::)?(?P<name>[A-Za-z0-9_.-]+?)\s*(?P<version>[=<>!~].*)?$")
-PIN = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?P<more>.*)$")
+PIN = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)")
 
 
 class LockError(Exception):

@@ -75,6 +75,11 @@ def as_user(account: Account, work: Callable[[], Any], *, seconds: float = 60) -
     return answer["value"]
 
 
+def os_error_words(error: OSError) -> str:
+    """What went wrong, and with which file if one is known."""
+    return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+
+
 def _child(account: Account, work: Callable[[], Any], sender: Connection) -> None:
     try:
         if os.geteuid() == 0:
@@ -84,7 +89,7 @@ def _child(account: Account, work: Callable[[], Any], sender: Connection) -> Non
         die_with_parent()
         answer = {"value": work()}
     except OSError as error:
-        answer = {"error": f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")}
+        answer = {"error": os_error_words(error)}
     except Exception as error:  # whatever it is, the parent has to hear of it
         answer = {"error": str(error) or type(error).__name__}
     sender.send_bytes(json.dumps(answer).encode())

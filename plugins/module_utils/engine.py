@@ -1,14 +1,16 @@
 # Copyright: crophpc.maskrcnn contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The engine that solves and links conda packages, behind a few calls: solve, read a lock, fetch and install it.
+"""The engine that solves and links conda packages, behind a few calls.
 
-A solution is always passed on as a lock file, so there is one way to install.
+They solve, read locks and add pip's files to them, fetch, install. A solution is always passed on as a lock file, so
+there is one way to install.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
 import signal
 import socket
@@ -57,8 +59,6 @@ class Wanted:
     """A package that a solution or a lock asks for."""
 
     package: Package
-    url: str
-    sha256: str | None
     size: int  # bytes to download
 
 
@@ -85,15 +85,22 @@ class SolveOptions:
         return cls(**options)
 
 
+def repodata_folder(cache: Path, workdir: Path, *, check: bool, offline: bool) -> Path:
+    """Where repodata goes: in check mode to a temporary folder, unless only the cache has it."""
+    return (workdir if check and not offline else cache) / "repodata"
+
+
 class Engine:
     """py-rattler, run in a process of its own with ``python``, the Python of the engine's venv.
 
     The first call starts the process, ``close`` ends it. ``workdir`` holds its program; ``lock_fd`` is the descriptor
     of the prefix' lock, which it inherits: a process that outlives a killed module goes on holding the lock until it
-    has ended.
+    has ended. Raises EngineError where ``python`` is no program.
     """
 
     def __init__(self, python: Path, workdir: Path, package_cache: Path, *, offline: bool, platform: str) -> None:
+        if not (python.is_file() and os.access(python, os.X_OK)):
+            raise EngineError("missing", f"there is no engine at {python}")
         self.python = python
         self.workdir = workdir
         self.package_cache = package_cache
@@ -200,10 +207,7 @@ class Engine:
 
     @staticmethod
     def _wanted(answer: dict[str, Any]) -> list[Wanted]:
-        return [
-            Wanted(Package(p["name"], p["version"], p["build"]), p["url"], p["sha256"], p["size"])
-            for p in answer["packages"]
-        ]
+        return [Wanted(Package(p["name"], p["version"], p["build"]), p["size"]) for p in answer["packages"]]
 
     def _call(self, command: str, **request: Any) -> dict[str, Any]:
         request |= {"command": command, "log": str(self.log), "offline": self.offline, "platform": self.platform}

@@ -59,8 +59,6 @@ def describe(record: Any) -> dict[str, Any]:
         "name": record.name.normalized,
         "version": str(record.version),
         "build": str(record.build),
-        "url": record.url,
-        "sha256": record.sha256.hex() if record.sha256 else None,
         "size": record.size or 0,
     }
 

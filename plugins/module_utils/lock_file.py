@@ -23,7 +23,7 @@ from ansible_collections.crophpc.maskrcnn.plugins.module_utils.plan import Packa
 try:
     import yaml
 except ImportError:
-    yaml = None  # type: ignore[assignment] # modules say what is missing
+    yaml = None  # type: ignore[assignment] # read() says what is missing
 
 FORMATS = (6, 7)
 ENVIRONMENT = "default"

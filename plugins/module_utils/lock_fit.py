@@ -16,7 +16,7 @@ try:
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
     from packaging.version import InvalidVersion, Version
 except ImportError:
-    SpecifierSet = None  # type: ignore[assignment,misc] # modules say what is missing
+    SpecifierSet = None  # type: ignore[assignment,misc] # complaints() says what is missing
 
 CONDA_SPEC = re.compile(r"(?:\S+::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<version>[=<>!~][^\[]*)?")
 

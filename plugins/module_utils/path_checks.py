@@ -20,9 +20,9 @@ class PathError(Exception):
     """The path cannot hold an env; the text says why and what to do."""
 
 
-def existing_parent(path: Path) -> Path:
-    """The nearest folder above ``path`` that exists."""
-    return next(parent for parent in path.parents if parent.exists())
+def nearest_existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    return next(p for p in (path, *path.parents) if p.exists())
 
 
 def check_prefix(path: Path) -> None:
@@ -71,7 +71,7 @@ def check_writable(path: Path) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    target = path if path.exists() else existing_parent(path)
+    target = nearest_existing(path)
     if not target.is_dir():
         raise PathError(f"{target} is not a folder, so {path} cannot be made in it")
     if not os.access(target, os.W_OK | os.X_OK, effective_ids=True):
@@ -105,11 +105,11 @@ def check_space(prefix: Path, cache: Path, download: int, link: int) -> None:
     """
     unpacked = 5
     needs = [(cache, download * (1 + unpacked))]
-    device = [(p if p.exists() else existing_parent(p)).stat().st_dev for p in (prefix, cache)]
+    device = [nearest_existing(p).stat().st_dev for p in (prefix, cache)]
     if device[0] != device[1]:
         needs.append((prefix, link * unpacked))
     for folder, need in needs:
-        free = shutil.disk_usage(folder if folder.exists() else existing_parent(folder)).free
+        free = shutil.disk_usage(nearest_existing(folder)).free
         if need > free:
             raise PathError(
                 f"not enough space for {folder}: about {need / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free; "

@@ -7,7 +7,6 @@ Files are known by their sums alone: nothing is downloaded, and what a page name
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from urllib.error import HTTPError
 from urllib.parse import parse_qs, unquote, urldefrag, urljoin, urlsplit
 
 from ansible.module_utils.urls import open_url
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.mirror_folder import sha256
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import (
     Pin,
     canonical_name,
@@ -161,7 +161,4 @@ def _folder_files(folder: Path, project: str) -> list[IndexFile]:
     return [IndexFile(path.name, str(path), _sha256(path)) for path in names if path.is_file()]
 
 
-@cache
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+_sha256 = cache(sha256)

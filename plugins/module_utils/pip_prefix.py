@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_errors import explain, relevant
-from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import GitPin, Pin, Wanted, brought_by_conda
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import (
+    GitPin,
+    Pin,
+    Wanted,
+    as_url,
+    brought_by_conda,
+)
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.plan import Package, Plan
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix_lock import prefix_lock
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.site_packages import (
@@ -121,7 +127,7 @@ class Surveyor:
     @staticmethod
     def _keep(survey: Survey, wanted: Wanted, present: Package, reason: str) -> None:
         survey.plan.after[wanted.name] = present
-        survey.kept.append(_entry(wanted, found=_about(present), reason=reason))
+        survey.kept.append(_entry(wanted, found=present.release, reason=reason))
 
 
 def _leave_to_conda(survey: Survey, wanted: Wanted, site: SitePackages) -> None:
@@ -134,12 +140,7 @@ def _leave_to_conda(survey: Survey, wanted: Wanted, site: SitePackages) -> None:
 
 
 def _entry(wanted: Wanted, **more: str) -> dict[str, str]:
-    return {"name": wanted.name, "pin": _about(wanted.package), **more}
-
-
-def _about(package: Package) -> str:
-    """The package without its name."""
-    return str(package).removeprefix(package.name).strip()
+    return {"name": wanted.name, "pin": wanted.package.release, **more}
 
 
 def _present(wanted: Wanted, there: list[Distribution]) -> Package:
@@ -194,8 +195,8 @@ class Pip:
 
     def _places(self) -> list[str]:
         """Where to look for wheels, as lines of a requirements file."""
-        urls = [Path(place).as_uri() if place.startswith("/") else place for place in self.find_links]
-        return [*(["--no-index"] if self.no_index else []), *(f"--find-links {url}" for url in urls)]
+        links = (f"--find-links {as_url(place)}" for place in self.find_links)
+        return [*(["--no-index"] if self.no_index else []), *links]
 
     def _settings(self) -> dict[str, str]:
         """The machine's own settings for indexes, from its pip.conf files and environment."""
@@ -263,7 +264,7 @@ def machine_settings(python: Path, cwd: Path) -> dict[str, str]:
     """What the machine's pip.conf files and environment say to ``pip install``. Raises PipError."""
     done = subprocess.run(
         [*_pip_command(python), "config", "list"], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"}, check=False,
+        check=False,
     )  # fmt: skip
     if done.returncode:
         raise PipError(f"{python}: its pip does not start", relevant(done.stdout + done.stderr))
@@ -329,7 +330,7 @@ class PipPrefix:
     def _confirm(after: Survey) -> None:
         if after.plan:
             faults = [f"{p} is missing" for p in after.plan.installed]
-            faults += [f"{a} instead of {_about(b)}" for a, b in after.plan.changed]
+            faults += [f"{a} instead of {b.release}" for a, b in after.plan.changed]
             faults += [f"{name}: {reason}" for name, reason in sorted(after.plan.repaired.items())]
             raise PipError(
                 f"pip finished, but not everything is as wanted: {'; '.join(faults)}. Does a wheel hold another "

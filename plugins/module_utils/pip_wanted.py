@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -174,6 +175,11 @@ def _git_url(name: str, repo: str) -> str:
             "Let git's credential helper or ~/.netrc bring it."
         )
     return url
+
+
+def as_url(place: str) -> str:
+    """A place's URL; files and folders may be named by their paths."""
+    return Path(place).as_uri() if place.startswith("/") else place
 
 
 def parse_find_links(places: Iterable[str]) -> list[str]:

@@ -19,14 +19,19 @@ class Diff(TypedDict):
 
 @dataclass(frozen=True, order=True)
 class Package:
-    """One package as a plan shows it; ``build`` is empty for pip's."""
+    """One package as a plan shows it; ``build`` is conda's; for pip's, where it came from or its file, or empty."""
 
     name: str
     version: str
     build: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} {self.version} {self.build}".rstrip()
+        return f"{self.name} {self.release}"
+
+    @property
+    def release(self) -> str:
+        """The package without its name."""
+        return f"{self.version} {self.build}".strip()
 
     def result(self) -> dict[str, str]:
         """The package as a module returns it."""
@@ -67,10 +72,7 @@ class Plan:
         return {
             "installed": [p.result() for p in self.installed],
             "removed": [p.result() for p in self.removed],
-            "changed": [
-                {"name": a.name, "from": str(a)[len(a.name) + 1 :], "to": str(b)[len(b.name) + 1 :]}
-                for a, b in self.changed
-            ],
+            "changed": [{"name": a.name, "from": a.release, "to": b.release} for a, b in self.changed],
             "repaired": [{"name": n, "reason": r} for n, r in sorted(self.repaired.items())],
         }
 

@@ -31,8 +31,6 @@ class Record:
     """One ``conda-meta/NAME-VERSION-BUILD.json``."""
 
     package: Package
-    url: str
-    sha256: str | None
     paths: tuple[dict[str, Any], ...]
 
     @property
@@ -67,8 +65,6 @@ def _record(data: dict[str, Any]) -> Record:
     paths = data.get("paths_data", {}).get("paths") or [{"_path": file} for file in data["files"]]
     return Record(
         Package(data["name"], data["version"], data["build"]),
-        data.get("url", ""),
-        data.get("sha256"),
         tuple({**entry, "_path": str(entry["_path"])} for entry in paths),
     )
 

@@ -18,6 +18,7 @@ from ansible_collections.crophpc.maskrcnn.plugins.module_utils.env_manifest impo
     BINARY,
     CACHE,
     LINK,
+    META,
     NOT_SHARED,
     SYMLINK,
     TEXT,
@@ -99,7 +100,7 @@ def _changed_names(fd: int, folder: Folder, manifest: Manifest, user: int) -> It
             yield Difference(path, "changed")
 
 
-def own_folder_changed(env: int, path: str, manifest: Manifest) -> bool:
+def _own_folder_changed(env: int, path: str, manifest: Manifest) -> bool:
     """Whether a user has changed anything in one of their own folders of a replica and not removed it whole.
 
     Raises OSError.
@@ -134,7 +135,7 @@ def _tree_changed(env: int, path: str, manifest: Manifest) -> bool:
 
 def changed_own(env: int, manifest: Manifest) -> list[str]:
     """Those of the user's own folders in which the user has changed something. Raises OSError."""
-    return [path for path in manifest.own if own_folder_changed(env, path, manifest)]
+    return [path for path in manifest.own if _own_folder_changed(env, path, manifest)]
 
 
 def describe(found: list[Difference]) -> list[str]:
@@ -142,7 +143,7 @@ def describe(found: list[Difference]) -> list[str]:
     packages, files = [], []
     for path, what in found:
         folder, _slash, leaf = path.rpartition("/")
-        if folder == "conda-meta" and leaf.endswith(".json"):
+        if folder == META and leaf.endswith(".json"):
             packages.append(f"{what} {' '.join(leaf.removesuffix('.json').rsplit('-', 2)[:2])} (conda)")
         elif folder.endswith("/site-packages") and leaf.endswith(".dist-info"):
             packages.append(f"{what} {leaf.removesuffix('.dist-info').replace('-', ' ')} (pip)")
@@ -162,7 +163,7 @@ def made_by_user(env: int, manifest: Manifest, user: int) -> list[str]:
     found = differences(env, manifest, user)
     packaged = _packaged(env, found)
     for path, what in found:
-        if what == "removed" or "/site-packages/" in path or path.startswith("conda-meta/"):
+        if what == "removed" or "/site-packages/" in path or path.startswith(f"{META}/"):
             continue
         if not _all_in(env, path, packaged):
             made.append(path)
@@ -191,7 +192,7 @@ def _packaged(env: int, found: list[Difference]) -> set[str]:
         if what != "added":
             continue
         with suppress(OSError, ValueError, LookupError, TypeError, RecursionError, csv.Error):
-            if path.startswith("conda-meta/") and path.endswith(".json"):
+            if path.startswith(f"{META}/") and path.endswith(".json"):
                 files |= {str(file) for file in json.loads(_read(env, path))["files"]}
             elif path.endswith(".dist-info"):
                 site = path.rpartition("/")[0]

@@ -13,7 +13,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils import user_changes
-from ansible_collections.crophpc.maskrcnn.plugins.module_utils.as_user import Account, AsUserError, as_user
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.as_user import (
+    Account,
+    AsUserError,
+    as_user,
+    os_error_words,
+)
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.env_manifest import (
     META,
     Manifest,
@@ -123,8 +128,7 @@ class UserReplica:
         except (ReplicaError, AsUserError, PrefixTooLongError) as error:
             self.outcome.status, self.outcome.reason = "failed", str(error)
         except OSError as error:
-            self.outcome.status = "failed"
-            self.outcome.reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+            self.outcome.status, self.outcome.reason = "failed", os_error_words(error)
         except Exception as error:  # whatever users have made of their folders, the others are to get theirs
             self.outcome.status, self.outcome.reason = "failed", f"{type(error).__name__}: {error}"
         self.outcome.changed |= self.outcome.status in ("created", "updated", "removed")
@@ -323,11 +327,7 @@ class UserReplica:
         builder = Builder(template, self.prefix, self.owner, links, self.wish.threads)
         with staged(self.envs, self.wish.name) as stage:
             if found:
-                kept = [
-                    path
-                    for path in found.manifest.own
-                    if user_changes.own_folder_changed(found.env, path, found.manifest)
-                ]
+                kept = user_changes.changed_own(found.env, found.manifest)
                 builder.build(stage.fd, found.env, kept)
                 self.replace(stage, found, kept)
                 self.outcome.kept += kept

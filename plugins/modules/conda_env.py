@@ -244,7 +244,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils import byte_code, registry
-from ansible_collections.crophpc.maskrcnn.plugins.module_utils.engine import Engine, EngineError, SolveOptions, Wanted
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.engine import (
+    Engine,
+    EngineError,
+    SolveOptions,
+    Wanted,
+    repodata_folder,
+)
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.path_checks import (
     PathError,
     check_prefix,
@@ -253,7 +259,7 @@ from ansible_collections.crophpc.maskrcnn.plugins.module_utils.path_checks impor
     check_writable,
 )
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.plan import Package, Plan
-from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix import SOLUTION, Prefix, Stamp
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix import SOLUTION, VERIFY, Prefix, Stamp
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.prefix_lock import (
     LOCK_NAME,
     PrefixLockError,
@@ -307,13 +313,10 @@ class CondaEnv:
         check_prefix(self.path)
         for folder in (self.path, self.cache):
             check_writable(folder)
-        python = Path(self.params["engine_python"])
-        if not (python.is_file() and os.access(python, os.X_OK)):
-            raise EngineError("missing", f"there is no engine at {python}")
         if self.params["specs"] is not None and not self.params["specs"]:
             raise EngineError("spec", "specs is an empty list; to remove an env, say state: absent")
         for spec in self.params["specs"] or []:
-            if not re.match(r"[\w.*:/-]", spec) or spec.startswith("-"):
+            if not re.match(r"[\w.*:/]", spec):
                 raise EngineError("spec", f"{spec!r} in specs is not a conda match spec")
         lock = self.params["lock"]
         if lock and not Path(lock).is_file():
@@ -324,7 +327,11 @@ class CondaEnv:
                 raise EngineError("input", f"write_lock {target} is not a file in a folder that exists")
             check_writable(target.parent)
         self.engine = Engine(
-            python, self.workdir, self.cache / "pkgs", offline=self.params["offline"], platform=self.params["platform"]
+            Path(self.params["engine_python"]),
+            self.workdir,
+            self.cache / "pkgs",
+            offline=self.params["offline"],
+            platform=self.params["platform"],
         )
         if self.params["log"]:
             log = Path(self.params["log"])
@@ -349,7 +356,7 @@ class CondaEnv:
         """Plans and carries the plan out, with the prefix locked."""
         plan, kept, wanted = self.plan()
         stamp = self.prefix.stamp()
-        names = {w.package.name: f"{w.package.version} {w.package.build}" for w in wanted}
+        names = {w.package.name: w.package.release for w in wanted}
         done = Stamp(self.key, True, names, sorted(names))
         result = self.result(plan, kept, wanted)
         if self.has_work(plan):
@@ -392,15 +399,14 @@ class CondaEnv:
             channel = self.params["lock_channel"] if self.params["lock"] else None
             wanted = self.engine.read_lock(self.solution, self.params["lock"] or stored, channel)
         else:
-            repodata = self.cache / "repodata"
-            if self.module.check_mode and not self.params["offline"]:
-                repodata = self.workdir / "repodata"
             wanted = self.engine.solve(
                 self.params["specs"],
                 self.options,
                 self.path,
                 self.solution,
-                repodata_cache=repodata,
+                repodata_cache=repodata_folder(
+                    self.cache, self.workdir, check=self.module.check_mode, offline=self.params["offline"]
+                ),
                 keep_versions=not self.params["update"],
             )
         self.times["solve_seconds"] = round(time.monotonic() - started, 2)
@@ -411,7 +417,7 @@ class CondaEnv:
         stamp = self.prefix.stamp()
         before = self.prefix.packages
         if self.untouched(stamp):
-            return Plan(before, before), {}, [Wanted(p, "", None, 0) for n, p in before.items() if n in stamp.packages]
+            return Plan(before, before), {}, [Wanted(p, 0) for n, p in before.items() if n in stamp.packages]
         wanted = self.wanted()
         wanted_packages = {w.package.name: w.package for w in wanted}
         after = dict(wanted_packages)
@@ -432,7 +438,7 @@ class CondaEnv:
         """Whether everything is as the last run, which was asked for the same, has left it."""
         if not stamp.finished or stamp.key != self.key or self.params["update"] or self.prefix.broken:
             return False
-        have = {name: f"{p.version} {p.build}" for name, p in self.prefix.packages.items()}
+        have = {name: p.release for name, p in self.prefix.packages.items()}
         extra = have.keys() - stamp.packages.keys()
         if not stamp.packages.items() <= have.items() or (extra and self.params["prune"]):
             return False
@@ -446,7 +452,7 @@ class CondaEnv:
         kept = dict(plan.repaired)
         if stamp.key == self.key:
             # Drift is a difference from what the last run left. Where the wish itself differs, it is an update.
-            same = {n for n, p in plan.after.items() if stamp.packages.get(n) == f"{p.version} {p.build}"}
+            same = {n for n, p in plan.after.items() if stamp.packages.get(n) == p.release}
             kept |= {b.name: f"{b} is there instead of {a}" for b, a in plan.changed if b.name in same}
             kept |= {p.name: "removed" for p in plan.installed if p.name in same}
         plan.repaired = {}
@@ -455,9 +461,9 @@ class CondaEnv:
         return kept
 
     def check_space(self, plan: Plan, wanted: list[Wanted]) -> None:
-        sizes = {w: w.size for w in wanted if w.package.name in _linked(plan)}
-        absent = [w for w in sizes if not (self.engine.package_cache / _folder(w.package)).is_dir()]
-        check_space(self.path, self.engine.package_cache, sum(w.size for w in absent), sum(sizes.values()))
+        linked = [w for w in wanted if w.package.name in _linked(plan)]
+        absent = [w for w in linked if not (self.engine.package_cache / _folder(w.package)).is_dir()]
+        check_space(self.path, self.engine.package_cache, sum(w.size for w in absent), sum(w.size for w in linked))
 
     def fetch(self, plan: Plan) -> None:
         """Downloads what an env with packages in it is to get, before any of those are touched."""
@@ -668,7 +674,7 @@ def main() -> None:
             "channel_priority": {"type": "str", "choices": ["strict", "disabled"], "default": "strict"},
             "virtual_packages": {"type": "dict", "default": {}},
             "platform": {"type": "str", "default": "linux-64"},
-            "verify_files": {"type": "str", "choices": ["none", "size", "sha256"], "default": "size"},
+            "verify_files": {"type": "str", "choices": list(VERIFY), "default": "size"},
             "on_drift": {"type": "str", "choices": ["repair", "keep"], "default": "repair"},
             "lock_timeout": {"type": "int", "default": 600},
             "log": {"type": "path"},

@@ -133,14 +133,18 @@ solve_seconds:
   type: float
 """
 
-import os
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.crophpc.maskrcnn.plugins.module_utils.engine import Engine, EngineError, SolveOptions
+from ansible_collections.crophpc.maskrcnn.plugins.module_utils.engine import (
+    Engine,
+    EngineError,
+    SolveOptions,
+    repodata_folder,
+)
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_index import PipIndex, PipIndexError
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_prefix import PipError, machine_settings
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import (
@@ -167,8 +171,6 @@ class EnvLock:
         self.links = parse_find_links(self.params["find_links"])
 
     def run(self) -> dict[str, Any]:
-        if not (self.python.is_file() and os.access(self.python, os.X_OK)):
-            raise EngineError("missing", f"there is no engine at {self.python}")
         self.engine = Engine(
             self.python,
             self.workdir,
@@ -197,15 +199,14 @@ class EnvLock:
         return {package.name: package for package in conda}, {package.name: package for package in pip}
 
     def solve(self) -> None:
-        repodata = self.cache / "repodata"
-        if self.module.check_mode and not self.params["offline"]:
-            repodata = self.workdir / "repodata"
         wanted = self.engine.solve(
             self.params["specs"],
             SolveOptions.of(self.params),
             self.workdir / "no-env",
             self.lock,
-            repodata_cache=repodata,
+            repodata_cache=repodata_folder(
+                self.cache, self.workdir, check=self.module.check_mode, offline=self.params["offline"]
+            ),
             keep_versions=False,
         )
         conda = {canonical_name(w.package.name) for w in wanted}
@@ -254,7 +255,7 @@ def main() -> None:
     except (EngineError, PipError, PipIndexError, WantedError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"{error.strerror or error}: {error.filename}")
+        module.fail_json(msg=f"{error.strerror or error}: {error.filename or module.tmpdir}")
     else:
         module.exit_json(**result)
 

@@ -252,8 +252,8 @@ class EnvReplicas:
         if strangers:
             raise PathError(f"kernel_users: {', '.join(sorted(strangers))} not among users")
 
-    def template(self, stack: ExitStack) -> Template | None:
-        """The template, locked until ``stack`` ends; in check mode there may be none yet."""
+    def template(self, stack: ExitStack) -> Template:
+        """The template, locked until ``stack`` ends; in check mode an empty one where there is none yet."""
         path = Path(self.params["template"])
         check_prefix(path)
         prefix = Prefix(path)

@@ -189,7 +189,7 @@ from ansible_collections.crophpc.maskrcnn.plugins.module_utils.mirror_git import
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.path_checks import (
     PathError,
     check_writable,
-    existing_parent,
+    nearest_existing,
 )
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_index import PipIndex, PipIndexError
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_prefix import PipError, machine_settings
@@ -197,6 +197,7 @@ from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import
     GitPin,
     Pin,
     WantedError,
+    as_url,
     parse_find_links,
     parse_git,
     parse_requirements,
@@ -349,7 +350,7 @@ class OfflineMirror:
     def locked_files(self, records: list[dict[str, Any]]) -> list[File]:
         sizes = {f"channel/{record['subdir']}/{record['fn']}": record.get("size") or 0 for record in records}
         locked = [*self.lock.conda, *self.lock.pip]
-        return [File(f.place, _url(f.url), f.sha256, sizes.get(f.place, 0)) for f in locked]
+        return [File(f.place, as_url(f.url), f.sha256, sizes.get(f.place, 0)) for f in locked]
 
     def weights(self) -> list[File]:
         return [File(f"weights/{w['name']}", w["url"], w["sha256"], w["size"]) for w in self.params["weights"]]
@@ -364,7 +365,7 @@ class OfflineMirror:
         settings = {} if no_index else machine_settings(Path(self.params["engine_python"]), self.workdir)
         found = PipIndex(self.links, no_index, settings).find(pins)
         return [
-            File(f"wheels/{file.name}", _url(file.url), file.sha256)
+            File(f"wheels/{file.name}", as_url(file.url), file.sha256)
             for files in found.values()
             for file in files
             if LINUX_WHEEL.fullmatch(file.name)
@@ -390,8 +391,8 @@ class OfflineMirror:
 
     def texts(self, records: list[dict[str, Any]]) -> dict[str, str]:
         """The files that are not fetched but written: name to content."""
-        pins = [f"{f.package.name}=={f.package.version} --hash=sha256:{f.sha256}\n" for f in self.lock.pip]
-        texts = {self.lock_name: self.params["lock"], self.requirements_name: "".join(sorted(pins))}
+        pins = sorted(self.lock.requirements.splitlines(keepends=True))
+        texts = {self.lock_name: self.params["lock"], self.requirements_name: "".join(pins)}
         for subdir in (PLATFORM, "noarch"):
             mine = [record for record in records if record["subdir"] == subdir]
             texts[f"channel/{subdir}/repodata.json"] = _repodata(subdir, mine)
@@ -438,7 +439,7 @@ class OfflineMirror:
     def check_space(self, plan: Plan) -> None:
         parts = [part.stat().st_size for part in map(self.part, plan.files) if part.is_file()]
         need = plan.size - sum(parts)
-        free = shutil.disk_usage(self.path if self.path.exists() else existing_parent(self.path)).free
+        free = shutil.disk_usage(nearest_existing(self.path)).free
         if need > free:
             raise MirrorError(
                 f"not enough space for {self.path}: {_mb(need)} are needed, {_mb(free)} are free; "
@@ -492,11 +493,6 @@ def _repodata(subdir: str, records: list[dict[str, Any]]) -> str:
         about = {key: value for key, value in record.items() if key not in ("fn", "url", "channel")}
         index[section][record["fn"]] = about
     return json.dumps(index, indent=1, sort_keys=True) + "\n"
-
-
-def _url(place: str) -> str:
-    """A lock names files of folders by their paths."""
-    return Path(place).as_uri() if place.startswith("/") else place
 
 
 def _mb(size: int) -> str:

@@ -71,5 +71,13 @@ def test_a_change_in_the_specs_alone_is_found(tmp_path: Path, old: str, new: str
     assert check_roles.check_role(role(tmp_path, DEFAULTS, SPECS.replace(old, new)))
 
 
+@pytest.mark.parametrize(("name", "wrong"), [("_plant_roots", 0), ("plant_roots", 1)])
+def test_a_var_without_a_leading_underscore_is_found(tmp_path: Path, name: str, wrong: int) -> None:
+    path = role(tmp_path, DEFAULTS, SPECS)
+    (path / "vars").mkdir()
+    (path / "vars" / "main.yml").write_text(f"---\n{name}: []\n")
+    assert len(check_roles.check_role(path)) == wrong
+
+
 def test_the_projects_own_roles_are_all_looked_at() -> None:
     assert {path.name for path in check_roles.ROLES.iterdir()} >= {"conda_engine", "conda_env", "mask_rcnn", "verify"}

@@ -24,7 +24,7 @@ from ansible_collections.crophpc.maskrcnn.plugins.module_utils.engine_worker imp
 )
 
 StandIn = Callable[[str], Engine]
-PACKAGE = '{"name": "aaa", "version": "1", "build": "0", "url": "u", "sha256": null, "size": 3}'
+PACKAGE = '{"name": "aaa", "version": "1", "build": "0", "size": 3}'
 ANSWER = f"read -r && echo '{{\"packages\": [{PACKAGE}]}}'"
 
 
@@ -61,6 +61,14 @@ def test_one_process_answers_until_it_is_told_to_end(stand_in: StandIn, tmp_path
     engine.read_lock(LOCK, LOCK)
     engine.close()
     assert (tmp_path / "log").read_text().split() == ["started", "ended"] * 2
+
+
+@pytest.mark.parametrize("name", ["nothing", "folder", "text"])
+def test_no_engine_is_noticed_before_it_is_started(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").touch(0o644)
+    with pytest.raises(EngineError, match=f"(?s){tmp_path / name}.*conda_engine"):
+        Engine(tmp_path / name, tmp_path, tmp_path / "pkgs", offline=False, platform="linux-64")
 
 
 def test_error_gets_its_hint(stand_in: StandIn) -> None:

@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.engine_worker import WorkerError, best_file, with_sums
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_index import PipIndex, PipIndexError
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils.pip_wanted import Pin
+from ansible_collections.crophpc.maskrcnn.plugins.modules import env_lock
 
 # Some of PyPI's page for MarkupSafe, as it is, but with other places.
 PAGE = """<!DOCTYPE html>
@@ -126,3 +130,18 @@ def test_sums_in_a_lock() -> None:
     assert with_sums(text, {"/w/b.whl": SOURCE}) == f"{text}  sha256: {SOURCE}\n"
     with pytest.raises(WorkerError, match="1 files"):
         with_sums("packages: []\n", {"/w/b.whl": SOURCE})
+
+
+def test_a_full_disk_is_told_of_with_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """To write to an open file that is known by its descriptor alone gives an error that names none."""
+
+    def full(_run: env_lock.EnvLock) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(env_lock.EnvLock, "run", full)
+    options = {"engine_python": "/no/engine", "specs": ["python"], "_ansible_remote_tmp": str(tmp_path)}
+    with patch_module_args(options), pytest.raises(SystemExit):
+        env_lock.main()
+    assert json.loads(capfd.readouterr().out)["msg"].startswith(f"No space left on device: {tmp_path}/")

@@ -32,6 +32,10 @@ def test_all_there_is() -> None:
     }
 
 
+def test_release_is_all_but_the_name() -> None:
+    assert [package.release for package in (AAA1, PIP)] == ["1.0 0", "3"]
+
+
 def test_another_build_is_a_change() -> None:
     assert Plan({"aaa": AAA1}, {"aaa": REBUILT}).changed == [(AAA1, REBUILT)]
 
