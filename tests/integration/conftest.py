@@ -26,6 +26,8 @@ from web_server import Server  # noqa: E402
 
 # Files in which no test needs what another one has made: each of their tests goes to whichever worker has time.
 APART = {"test_conda_env.py", "test_damage.py", "test_recipe.py", "test_site.py", "test_workbench_train.py"}
+# Files that share a training.
+TOGETHER = {"test_workbench_detect.py", "test_workbench_example.py"}
 
 
 class Scheduler(LoadScopeScheduling):
@@ -36,7 +38,10 @@ class Scheduler(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return nodeid if Path(file).name in APART else file
+        name = Path(file).name
+        if name in TOGETHER:
+            return "a training"
+        return nodeid if name in APART else file
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -109,7 +114,7 @@ def snapshot() -> Callable[[Path], dict[str, tuple[int, int, int]]]:
     """Everything below a folder and the folder itself, to see that nothing was touched."""
 
     def take(folder: Path) -> dict[str, tuple[int, int, int]]:
-        found = [folder, *folder.rglob("*")]
+        found = [folder, *folder.rglob("*")] if folder.exists() else []
         return {str(p): (s.st_mtime_ns, s.st_ino, s.st_size) for p in found for s in [p.lstat()]}
 
     return take

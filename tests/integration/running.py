@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +102,32 @@ def versions(prefix: Path) -> dict[str, str]:
     """What conda would list."""
     found = [json.loads(path.read_text()) for path in (prefix / "conda-meta").glob("*.json")]
     return {record["name"]: record["version"] for record in found}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git says, run by somebody with a name; it has to succeed."""
+    command = ["git", "-C", str(folder), "-c", "user.name=ada", "-c", "user.email=ada@localhost", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def wheel(folder: Path, name: str, version: str) -> Path:
+    """A made-up release of a one-module project, as a wheel."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": f"VERSION = {version!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = []
+    for file, content in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content.encode()).digest()).rstrip(b"=").decode()
+        rows.append(f"{file},sha256={digest},{len(content)}\n")
+    files[f"{info}/RECORD"] = "".join(rows) + f"{info}/RECORD,,\n"
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, content in files.items():
+            archive.writestr(file, content)
+    return path
 
 
 def stand_in(folder: Path, run: Runner, name: str, commands: str) -> tuple[Path, Path]:

@@ -22,18 +22,12 @@ import pytest
 import yaml
 from ansible_collections.crophpc.maskrcnn.plugins.module_utils import mirror_folder
 from channel import Channel
-from running import Result, Runner, versions
+from running import Result, Runner, git, versions
 from web_server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 BIG = 3_000_000
 KILLS = 8
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """Runs git as somebody with a name."""
-    command = ["git", "-C", str(folder), "-c", "user.name=ada", "-c", "user.email=ada@localhost", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 class Internet:
@@ -100,13 +94,15 @@ class Mirror:
     path: Path
     options: dict[str, Any] = field(default_factory=dict)
 
-    def start(self, *, check: bool = False, **options: Any) -> subprocess.Popen[str]:
-        return self.runner.start(module="offline_mirror", check=check, path=self.path, **(self.options | options))
+    def given(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"module": "offline_mirror", "path": self.path} | self.options | options
+
+    def start(self) -> subprocess.Popen[str]:
+        return self.runner.start(**self.given({}))
 
     def make(self, *, check: bool = False, **options: Any) -> Result:
         """Makes the mirror; whole and without litter is what it then has to be."""
-        result = Runner.finish(self.start(check=check, **options))
-        assert not result.get("failed"), result["msg"]
+        result = self.runner(check=check, **self.given(options))
         if not check:
             listed = mirror_folder.read(self.path)["files"]
             assert mirror_folder.differences(listed, mirror_folder.entries(self.path)) == {}
@@ -114,11 +110,7 @@ class Mirror:
         return result
 
     def fails(self, **options: Any) -> str:
-        result = Runner.finish(self.start(**options))
-        assert result.get("failed"), f"it should have failed: {result}"
-        assert "exception" not in result
-        message: str = result["msg"]
-        return message
+        return self.runner.fails(**self.given(options))
 
 
 @pytest.fixture
@@ -338,13 +330,11 @@ def test_what_was_not_made_from_locks_is_left_alone(new: Mirror, snapshot: Calla
         ({"source": {"repo": "https://host/x.git", "commit": "master"}}, "40 digits"),
         ({"weights": [{"name": "../x", "url": "u", "sha256": "0" * 64, "size": 1}]}, "../x"),
         ({"engine_requirements": "py-rattler"}, "py-rattler"),
+        ({"engine_python": "/no/engine"}, "conda_engine"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_touched(new: Mirror, options: dict[str, Any], words: str) -> None:
-    options = {"path": new.path} | options
-    result = Runner.finish(new.runner.start(module="offline_mirror", **(new.options | options)))
-    assert result["failed"]
-    assert words in result["msg"]
+    assert words in new.fails(**options)
     assert not new.path.exists()
 
 

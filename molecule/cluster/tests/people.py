@@ -11,7 +11,8 @@ USERS = ("ada", "grace", "alan", "edsger", "barbara")
 # Provisioned by himself.
 LINUS = "linus"
 EVERYBODY = (*USERS, LINUS)
-
+# Where their jobs run.
+NODE = "n21-16-256-twiki"
 
 # One for each profile, that of tf1 first. Linus has but the first.
 ENVS = ("maskrcnn_example", "maskrcnn_modern")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from people import ENVS, EVERYBODY, USERS, env, on_gruffalo, wait_until, workstation
+from people import ENVS, EVERYBODY, NODE, USERS, env, on_gruffalo, wait_until, workstation
 
 GPUS = 2
 SECONDS_TO_START = 30
@@ -53,6 +53,6 @@ def test_the_proof_passes_as_a_job(jobs: Jobs, user: str, name: str) -> None:
     assert ended, log
     report = json.loads(on_gruffalo(user, f"cat {name}/report.json"))
     assert report["ok"] is True, log
-    assert report["host"] == "n21-16-256-twiki"
+    assert report["host"] == NODE
     assert on_gruffalo(user, f"readlink -f {report['prefix']}") == env(user, name)
     assert on_gruffalo(user, f"stat --format=%U {name}/report.json {name}/detection.png") == f"{user}\n{user}"

@@ -2,7 +2,7 @@
 
 import pytest
 import testinfra
-from people import ENVS, LINUS, USERS, env, on_gruffalo
+from people import ENVS, LINUS, NODE, USERS, env, on_gruffalo
 from testinfra.host import Host
 
 MODULES = {"environment-modules": "/etc/profile.d/modules.sh", "lmod": "/etc/lmod/lmod.sh"}
@@ -50,7 +50,7 @@ def test_the_other_environment_is_asked_for_by_name_and_takes_the_place_of_the_f
 def test_it_is_loaded_in_a_job_too(module: str) -> None:
     user = USERS[0]
     said = on_gruffalo(user, f"srun -Q -p gpu bash -c '{module} && module load maskrcnn && hostname && type -P python'")
-    assert said.splitlines() == ["n21-16-256-twiki", f"{env(user)}/bin/python"]
+    assert said.splitlines() == [NODE, f"{env(user)}/bin/python"]
 
 
 def test_who_has_none_is_told_so(module: str, admin: Host) -> None:

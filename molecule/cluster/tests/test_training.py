@@ -5,11 +5,10 @@ import shlex
 from typing import Any
 
 import pytest
-from people import USERS, env, on_gruffalo, wait_until, workstation
+from people import NODE, USERS, env, on_gruffalo, wait_until, workstation
 
 USER = USERS[0]
 FOLDER = "my leaves"
-NODE = "n21-16-256-twiki"
 EPOCHS = 6
 SECONDS = 180
 

@@ -2,7 +2,6 @@
 
 browse.py tensorboard NAME URL: once the charts are drawn; {"charts": {NAME: number of curves}, "runs": [TEXT, ...]}
 browse.py notebook NAME URL: runs the first cell; {"output": what it prints}
-browse.py page NAME URL: {"text": all there is to be read}
 
 That is in seen/NAME.json in the user's home, last of all, with the address in the end; seen/NAME.png is a picture.
 """
@@ -63,10 +62,6 @@ def notebook(browser: webdriver.Chrome) -> dict[str, object]:
     return {"output": output}
 
 
-def page(browser: webdriver.Chrome) -> dict[str, object]:
-    return {"text": browser.find_element(By.TAG_NAME, "body").text}
-
-
 def main(kind: str, name: str, url: str) -> None:
     options = webdriver.ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
@@ -79,7 +74,7 @@ def main(kind: str, name: str, url: str) -> None:
         browser = webdriver.Chrome(options=options)
         try:
             browser.get(url)
-            found = {"tensorboard": tensorboard, "notebook": notebook, "page": page}[kind](browser)
+            found = {"tensorboard": tensorboard, "notebook": notebook}[kind](browser)
             found["url"] = browser.current_url
         finally:
             browser.save_screenshot(f"{seen}.png")

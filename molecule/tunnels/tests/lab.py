@@ -30,6 +30,8 @@ LOGS, NOTEBOOKS = f"{FOLDER}/logs", f"{FOLDER}/notebooks"
 BROWSER = f"python3 {INSIDE}/browse.py"
 URL = re.compile(r"http://127\.0\.0\.1:(\d+)/\S*")
 CONTROL_C = "\x03"
+# As the program exits.
+USAGE, ENDED, UNREACHABLE, WAITS, CODE_WANTED, NOT_ALLOWED, MISSING = range(2, 9)
 
 Seen = dict[str, Any]
 Server = dict[str, Any]

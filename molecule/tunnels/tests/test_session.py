@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab import ADA, BROWSER, CONTROL_C, LINUS, LOGS, NODE, NOTEBOOKS, PRINTED, RUN, Person, traces, wait_until
+from lab import ADA, BROWSER, CONTROL_C, ENDED, LINUS, LOGS, NODE, NOTEBOOKS, PRINTED, RUN, Person, traces, wait_until
 
 IMPORTED = f"{PRINTED} from /mnt/apps/users/ada/conda/envs/maskrcnn_example/include/Mask_RCNN/mrcnn/model.py"
 
@@ -48,7 +48,7 @@ def test_from_start_to_end_with_one_code(ada: Person, elsewhere: Person) -> None
     assert ada.servers() == []
     # Who watches is told, and has nothing to look at.
     for watch in (again, notebook, there):
-        assert watch.terminal.ends(60) == 3, watch.terminal.said
+        assert watch.terminal.ends(60) == ENDED, watch.terminal.said
     assert ada.codes() - codes == 2
     for person in (ada, elsewhere):
         assert person.runs("maskrcnn logout")[0] == 0

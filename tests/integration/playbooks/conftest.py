@@ -4,33 +4,30 @@
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playbook import Playbook
+from desk import output
+from playbook import NO_PROOF, ROOT, Playbook
+from running import wheel
 
-
-@pytest.fixture(scope="session")
-def mirror() -> str:
-    """The folder of a built mirror."""
-    return os.environ["MASKRCNN_MIRROR"]
+BLOCK = re.compile(r"^(<!-- not run .*-->\n)?```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
-def playbook(tmp_path: Path, mirror: str) -> Playbook:
+def playbook(tmp_path: Path, mirror: Path) -> Playbook:
     """Playbooks run by a user whose home is empty."""
-    return Playbook(tmp_path, mirror)
+    return Playbook(tmp_path, str(mirror))
 
 
 @pytest.fixture(scope="session")
-def provisioned(tmp_path_factory: pytest.TempPathFactory, mirror: str) -> Playbook:
+def provisioned(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Playbook:
     """A user for whom site.yml has been run, all but the proof."""
-    playbook = Playbook(tmp_path_factory.mktemp("provisioned"), mirror)
-    result = playbook.run("site", {"maskrcnn_verify": False})
+    playbook = Playbook(tmp_path_factory.mktemp("provisioned"), str(mirror))
+    result = playbook.run("site", NO_PROOF)
     assert result.returncode == 0, result.output
     return playbook
 
@@ -45,7 +42,7 @@ def role_alone(provisioned: Playbook, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def engine(provisioned: Playbook) -> Path:
+def engine_path(provisioned: Playbook) -> Path:
     """The path of an engine that is there already."""
     return provisioned.apps / "maskrcnn" / "engine"
 
@@ -55,10 +52,22 @@ def newer_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with version 99 of two packages, as somebody who upgrades would find them on PyPI."""
     folder = tmp_path_factory.mktemp("wheels")
     for name in ("decorator", "termcolor"):
-        info = f"{name}-99.dist-info"
-        with zipfile.ZipFile(folder / f"{name}-99-py3-none-any.whl", "w") as wheel:
-            wheel.writestr(f"{name}.py", "version = 99\n")
-            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 99\n")
-            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-            wheel.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+        wheel(folder, name, "99")
     return folder
+
+
+@pytest.fixture(scope="session")
+def commands() -> list[str]:
+    """What a reader of docs/example.md types, but for what needs a cluster."""
+    page = (ROOT / "docs" / "example.md").read_text(encoding="utf-8")
+    blocks = [block for elsewhere, block in BLOCK.findall(page) if not elsewhere]
+    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture(scope="session")
+def example(provisioned: Playbook, commands: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where somebody has typed all of it, in an environment that is activated. What it has made stays as it is."""
+    folder = tmp_path_factory.mktemp("somebody")
+    script = "\n".join(["set -e", f"source {provisioned.env}/bin/activate", "set -x", *commands])
+    assert "Traceback" not in output(["bash", "-c", script], folder)
+    return folder / "example"

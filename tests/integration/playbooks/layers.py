@@ -1,8 +1,9 @@
 # Copyright: crophpc.maskrcnn contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What every layer of a model makes of an image: `layers.py WEIGHTS BACKBONE OUT.npz`, in an environment.
+"""What every layer of a model makes of an image: `layers.py WEIGHTS_DIR OUT_DIR`, in an environment.
 
-WEIGHTS that are not there are made, from the seed 1. The arrays in OUT.npz have the names of the layers.
+For each backbone. Weights that are not in WEIGHTS_DIR, BACKBONE.h5, are made, from the seed 1. The arrays in
+OUT_DIR/BACKBONE.npz have the names of the layers.
 """
 
 import sys
@@ -32,8 +33,8 @@ def image() -> np.ndarray:
     return picture
 
 
-def main(weights: Path, backbone: str, out: Path) -> None:
-    mask_rcnn.start_session(1)
+def look(backbone: str, weights: Path, out: Path) -> None:
+    mask_rcnn.start_session(1)  # another one, without the models of before
     wanted = settings.checked({"data": "none", "backbone": backbone, "image_size": SIZE}, "layers")
     config = mask_rcnn.configuration(wanted, ["background", "leaf", "flower"], inference=True)
     model = mask_rcnn.build("inference", config)
@@ -52,4 +53,5 @@ def main(weights: Path, backbone: str, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    for name in LAYERS:
+        look(name, Path(sys.argv[1], f"{name}.h5"), Path(sys.argv[2], f"{name}.npz"))

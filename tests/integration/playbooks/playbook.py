@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
+# All of site.yml but the proof.
+NO_PROOF = {"maskrcnn_verify": False}
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 from mirror import interpreter
 from mirror.series import Series
-from playbook import Playbook
+from playbook import NO_PROOF, Playbook
 from venvs import make_venv
 
 REQUIREMENTS = Path(__file__).resolve().parent / "cores"
 CORES = os.environ.get("MASKRCNN_CORES", "2.16 2.21").split()
 # The newest of them want this one, and the oldest still run on it.
 PYTHON = Series(3, 12)
-NO_PROOF = {"maskrcnn_verify": False}
 
 
 @pytest.fixture(scope="module", params=CORES)

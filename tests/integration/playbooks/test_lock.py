@@ -46,8 +46,8 @@ def packages(lock: Path) -> list[dict[str, Any]]:
     return found
 
 
-def make_site(folder: Path, mirror: str, engine: Path, lock: Path | None = None) -> Site:
-    site = Site(Playbook(folder / "home", mirror), folder / "inventory" / "hosts.yml", engine)
+def make_site(folder: Path, mirror: Path, engine: Path, lock: Path | None = None) -> Site:
+    site = Site(Playbook(folder / "home", str(mirror)), folder / "inventory" / "hosts.yml", engine)
     site.playbook.home.mkdir()
     site.inventory.parent.mkdir()
     shutil.copy(ROOT / "inventories" / "local" / "hosts.yml", site.inventory)
@@ -58,9 +58,9 @@ def make_site(folder: Path, mirror: str, engine: Path, lock: Path | None = None)
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory, mirror: str, engine: Path) -> Site:
+def locked(tmp_path_factory: pytest.TempPathFactory, mirror: Path, engine_path: Path) -> Site:
     """A site with a lock, after nothing but lock.yml."""
-    site = make_site(tmp_path_factory.mktemp("locked"), mirror, engine)
+    site = make_site(tmp_path_factory.mktemp("locked"), mirror, engine_path)
     preview = site.run("lock", {}, "--check", "--diff")
     assert preview.returncode == 0, preview.output
     assert "+numpy 1.18.5 " in preview.output
@@ -76,13 +76,13 @@ def locked(tmp_path_factory: pytest.TempPathFactory, mirror: str, engine: Path) 
 
 
 @pytest.fixture
-def site(locked: Site, tmp_path: Path, mirror: str) -> Site:
+def site(locked: Site, tmp_path: Path, mirror: Path) -> Site:
     """Another user and inventory with the same lock."""
     return make_site(tmp_path, mirror, locked.engine, locked.lock)
 
 
 @pytest.fixture
-def bare_mirror(tmp_path: Path, mirror: str) -> Path:
+def bare_mirror(tmp_path: Path, mirror: Path) -> Path:
     """The mirror in another place, without what a solver needs."""
     copy = tmp_path / "mirror"
     shutil.copytree(mirror, copy, copy_function=os.link, ignore=shutil.ignore_patterns("repodata*", ".*"))

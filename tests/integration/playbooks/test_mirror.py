@@ -13,23 +13,21 @@ from typing import Any
 
 import pytest
 import yaml
-from playbook import Playbook
+from playbook import NO_PROOF, Playbook
 from web_server import Server
-
-NO_PROOF = {"maskrcnn_verify": False}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, mirror: str, engine: Path) -> Playbook:
+def made(tmp_path_factory: pytest.TempPathFactory, mirror: Path, engine_path: Path) -> Playbook:
     """A user with a mirror made by mirror.yml for a lock made by lock.yml; what it was made from is gone."""
     folder = tmp_path_factory.mktemp("made")
-    internet = Server(Path(mirror))
+    internet = Server(mirror)
     playbook = Playbook(folder / "home", "")
     playbook.home.mkdir()
-    commit = json.loads(Path(mirror, "manifest.json").read_text())["profiles"]["tf1"]["commit"]
+    commit = json.loads((mirror / "manifest.json").read_text())["profiles"]["tf1"]["commit"]
     variables: dict[str, Any] = {
         "maskrcnn_lock": str(folder / "tf1-cpu.lock"),
-        "conda_engine_path": str(engine),
+        "conda_engine_path": str(engine_path),
     }
     lock = playbook.run("lock", variables | {"maskrcnn_mirror": internet.url})
     assert lock.returncode == 0, lock.output
@@ -78,10 +76,10 @@ def test_the_folder_and_the_lock_are_all_that_site_needs(user: Playbook) -> None
 
 
 def test_a_web_server_that_has_it_is_all_that_site_needs(
-    user: Playbook, engine: Path, serve: Callable[[Path], Server]
+    user: Playbook, engine_path: Path, serve: Callable[[Path], Server]
 ) -> None:
     server = serve(Path(user.mirror))
-    variables = NO_PROOF | {"maskrcnn_mirror": f"{server.url}/", "conda_engine_path": str(engine)}
+    variables = NO_PROOF | {"maskrcnn_mirror": f"{server.url}/", "conda_engine_path": str(engine_path)}
     result = user.run("site", variables)
     assert result.returncode == 0, result.output
     assert (user.env / "include" / "Mask_RCNN" / "mrcnn" / "model.py").is_file()

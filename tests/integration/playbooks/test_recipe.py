@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from playbook import Playbook
 
 
-def listing(folder: Path) -> set[tuple[str, int]]:
-    return {(str(path), path.lstat().st_mtime_ns) for path in [folder, *folder.rglob("*")]}
-
-
-def test_the_recipe_is_solved_installed_and_proven(playbook: Playbook, engine: Path) -> None:
-    variables = {"maskrcnn_profiles": "recipe", "conda_engine_path": str(engine)}
+def test_the_recipe_is_solved_installed_and_proven(
+    playbook: Playbook, engine_path: Path, snapshot: Callable[[Path], Any]
+) -> None:
+    variables = {"maskrcnn_profiles": "recipe", "conda_engine_path": str(engine_path)}
     result = playbook.run("site", variables)
     assert result.returncode == 0, result.output
     report = playbook.apps / "maskrcnn" / "report" / "maskrcnn_example"
@@ -26,11 +26,11 @@ def test_the_recipe_is_solved_installed_and_proven(playbook: Playbook, engine: P
         assert list((playbook.env / "conda-meta").glob(f"{name}*.json")), f"{name} is no conda package"
 
     # A user's own proof leaves the environment as it was.
-    before = listing(playbook.env)
+    before = snapshot(playbook.env)
     command = [playbook.env / "bin" / "maskrcnn-verify", "--steps", "0"]
     subprocess.run(command, cwd=playbook.home, check=True, capture_output=True)
     assert json.loads((playbook.home / "maskrcnn-verify" / "report.json").read_text())["ok"] is True
-    assert listing(playbook.env) == before
+    assert snapshot(playbook.env) == before
 
     # What is not there makes the proof fail, and the next run prove again; without that import, it does not train.
     wrong = {

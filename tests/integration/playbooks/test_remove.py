@@ -10,25 +10,18 @@ import pty
 import select
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playbook import ROOT, Playbook
+from running import git
 
 NAME = "maskrcnn_example"
 CONFIRMED = {"maskrcnn_confirm": NAME}
 
-Listing = dict[str, tuple[int, int]]
-
-
-def listing(folder: Path) -> Listing:
-    return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_size) for path in folder.rglob("*")}
-
-
-def git(clone: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(clone), "-c", "user.name=ada", "-c", "user.email=ada@localhost", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+Snapshot = Callable[[Path], Any]
 
 
 @pytest.fixture
@@ -63,12 +56,16 @@ def with_clone(playbook: Playbook, provisioned: Playbook) -> Playbook:
         CONFIRMED | {"maskrcnn_users": ["ada"], "maskrcnn_remove_users": ""},
     ],
 )
-def test_what_is_not_said_rightly_removes_nothing(provisioned: Playbook, variables: dict[str, Any]) -> None:
-    before = listing(provisioned.apps)
-    result = provisioned.run("remove", variables)
+def test_what_is_not_said_rightly_removes_nothing(
+    with_clone: Playbook, snapshot: Snapshot, variables: dict[str, Any]
+) -> None:
+    for shared in ("engine", "cache"):
+        (with_clone.apps / "maskrcnn" / shared).mkdir(parents=True)
+    before = snapshot(with_clone.apps)
+    result = with_clone.run("remove", variables)
     assert result.returncode != 0
     assert result.failure
-    assert listing(provisioned.apps) == before
+    assert snapshot(with_clone.apps) == before
 
 
 def at_a_terminal(command: list[str], environ: dict[str, str], question: str, answer: str) -> tuple[int, str]:
@@ -97,25 +94,25 @@ def test_the_name_is_asked_for(with_clone: Playbook, typed: str, succeeds: bool)
     assert with_clone.env.exists() is not succeeds
 
 
-def test_check_mode_names_all_that_would_go_and_touches_nothing(provisioned: Playbook) -> None:
-    before = listing(provisioned.apps)
+def test_check_mode_names_all_that_would_go_and_touches_nothing(provisioned: Playbook, snapshot: Snapshot) -> None:
+    before = snapshot(provisioned.apps)
     result = provisioned.run("remove", {}, "--check", "--diff")
     assert result.returncode == 0, result.output
     assert result.changed > 0
     for path in ("conda/envs/maskrcnn_example", "maskrcnn/engine", "maskrcnn/cache"):
         assert str(provisioned.apps / path) in result.output
     assert "-numpy 1.18.5" in result.output
-    assert listing(provisioned.apps) == before
+    assert snapshot(provisioned.apps) == before
 
 
-def test_an_environment_of_conda_is_not_ours_to_remove(playbook: Playbook) -> None:
+def test_an_environment_of_conda_is_not_ours_to_remove(playbook: Playbook, snapshot: Snapshot) -> None:
     (playbook.env / "conda-meta").mkdir(parents=True)
     (playbook.env / "conda-meta" / "history").touch()
-    before = listing(playbook.apps)
+    before = snapshot(playbook.apps)
     result = playbook.run("remove", CONFIRMED)
     assert result.returncode != 0
     assert str(playbook.env) in result.failure
-    assert listing(playbook.apps) == before
+    assert snapshot(playbook.apps) == before
 
 
 def test_all_goes_but_what_others_need_and_what_somebody_made(copied: Playbook) -> None:

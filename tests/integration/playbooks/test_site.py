@@ -13,15 +13,14 @@ import time
 from pathlib import Path
 
 import pytest
-from playbook import Playbook, Result, one_requirement
-
-NO_PROOF = {"maskrcnn_verify": False}
+from desk import Desk
+from playbook import NO_PROOF, Playbook, Result, one_requirement
+from running import git
 
 
 def python(env: Path, code: str) -> str:
     """Runs code with the env's Python, in a folder from which nothing is imported by chance."""
-    command = [env / "bin" / "python", "-c", code]
-    return subprocess.run(command, cwd="/", capture_output=True, text=True, check=True).stdout.strip()
+    return Desk(env, Path("/")).python(code).strip()
 
 
 def pip(env: Path, *arguments: str) -> None:
@@ -35,11 +34,6 @@ def versions(env: Path) -> dict[str, list[str]]:
         name, _dash, version = info.stem.partition("-")
         found.setdefault(name.lower(), []).append(version)
     return found
-
-
-def git(clone: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(clone), "-c", "user.name=ada", "-c", "user.email=ada@localhost", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_check_mode_shows_the_plan_and_creates_nothing(playbook: Playbook) -> None:
@@ -139,8 +133,8 @@ def test_edits_in_the_clone_are_never_lost(provisioned: Playbook) -> None:
     def alone(commit: str, **inputs: str) -> Result:
         """The role without site.yml, whose other parts this is not about."""
         repo = f"{provisioned.mirror}/git/Mask_RCNN.git"
-        inputs |= {"mask_rcnn_prefix": str(provisioned.env), "mask_rcnn_repo": repo, "mask_rcnn_commit": commit}
-        return provisioned.run_role("mask_rcnn", inputs)
+        always = {"mask_rcnn_prefix": str(provisioned.env), "mask_rcnn_repo": repo, "mask_rcnn_commit": commit}
+        return provisioned.run_role("mask_rcnn", always | inputs)
 
     same_commit = provisioned.run("site", NO_PROOF)
     assert same_commit.returncode == 0, same_commit.output
@@ -151,7 +145,7 @@ def test_edits_in_the_clone_are_never_lost(provisioned: Playbook) -> None:
     assert another.returncode != 0
     assert "mrcnn/config.py" in another.failure
     assert "mask_rcnn_on_edits" in another.failure
-    kept = alone(other, mask_rcnn_on_edits="keep")
+    kept = alone(other, mask_rcnn_on_edits="keep", mask_rcnn_repo="/gone/since/nothing/is/fetched.git")
     assert kept.returncode == 0, kept.output
     assert git(clone, "rev-parse", "HEAD") == wanted
     assert "MY_OWN" in config.read_text()
@@ -163,14 +157,30 @@ def test_edits_in_the_clone_are_never_lost(provisioned: Playbook) -> None:
     moved = provisioned.run("site", NO_PROOF | {"maskrcnn_commit": other})
     assert moved.returncode == 0, moved.output
     assert git(clone, "rev-parse", "HEAD") == other
+
+    # An empty folder in its place is as good as none.
+    shutil.rmtree(clone)
+    clone.mkdir()
     assert alone(wanted).returncode == 0
     assert git(clone, "rev-parse", "HEAD") == wanted
 
 
-def test_a_playbook_killed_in_the_middle_of_linking_is_finished_by_the_next(playbook: Playbook, engine: Path) -> None:
+def test_what_users_have_in_their_homes_is_not_the_environments(provisioned: Playbook) -> None:
+    own = provisioned.home / ".local" / "lib" / "python3.6" / "site-packages" / "mrcnn" / "__init__.py"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    second = provisioned.run("site", NO_PROOF)
+    shutil.rmtree(provisioned.home / ".local")
+    assert second.returncode == 0, second.output
+    assert second.changed == 0, second.output
+
+
+def test_a_playbook_killed_in_the_middle_of_linking_is_finished_by_the_next(
+    playbook: Playbook, engine_path: Path
+) -> None:
     # What pip adds comes long after linking; one package of it is as good as all.
     one = {"pip_extras_requirements_content": one_requirement(playbook.mirror, "decorator")}
-    variables = NO_PROOF | one | {"conda_engine_path": str(engine)}
+    variables = NO_PROOF | one | {"conda_engine_path": str(engine_path)}
     process = playbook.start("site", variables)
     records = playbook.env / "conda-meta"
     deadline = time.monotonic() + 120

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playbook import Playbook
@@ -50,10 +51,6 @@ def something_else_at_the_clone(apps: Path) -> None:
     (apps / "clone" / "notes.txt").write_text("mine")
 
 
-def listing(folder: Path) -> list[tuple[str, int]]:
-    return sorted((str(path), path.lstat().st_mtime_ns) for path in folder.rglob("*"))
-
-
 @pytest.mark.parametrize(
     ("variables", "prepare", "words"),
     [
@@ -85,16 +82,20 @@ def listing(folder: Path) -> list[tuple[str, int]]:
     ids=lambda value: "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else None,
 )
 def test_bad_input_is_refused_and_nothing_touched(
-    playbook: Playbook, variables: dict[str, str], prepare: Prepare, words: list[str]
+    playbook: Playbook,
+    snapshot: Callable[[Path], Any],
+    variables: dict[str, str],
+    prepare: Prepare,
+    words: list[str],
 ) -> None:
     prepare(playbook.apps)
-    before = listing(playbook.apps)
+    before = snapshot(playbook.apps)
     given = {name: value.replace("{apps}", str(playbook.apps)) for name, value in variables.items()}
     result = playbook.run("site", given)
     assert result.returncode != 0
     message = result.failure
     assert all(word in message for word in words), message
-    assert listing(playbook.apps) == before
+    assert snapshot(playbook.apps) == before
 
 
 @pytest.mark.parametrize(
@@ -102,9 +103,9 @@ def test_bad_input_is_refused_and_nothing_touched(
     [(["numpy=99"], ["numpy"]), (["numpy 1.18"], ["numpy 1.18"])],
     ids=["unsatisfiable", "malformed"],
 )
-def test_bad_specs_leave_no_env(playbook: Playbook, engine: Path, specs: list[str], words: list[str]) -> None:
+def test_bad_specs_leave_no_env(playbook: Playbook, engine_path: Path, specs: list[str], words: list[str]) -> None:
     """These need the engine, which is the only thing made before."""
-    variables = {"conda_env_specs": specs, "conda_engine_path": str(engine)}
+    variables = {"conda_env_specs": specs, "conda_engine_path": str(engine_path)}
     result = playbook.run("site", variables)
     assert result.returncode != 0
     assert all(word in result.failure for word in words), result.failure

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,10 +32,10 @@ def small(mirror: str, specs: dict[str, list[str]]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def user(tmp_path_factory: pytest.TempPathFactory, mirror: str) -> Playbook:
+def user(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Playbook:
     """A user for whom one run has made both."""
-    user = Playbook(tmp_path_factory.mktemp("two"), mirror)
-    result = user.run("site", TWO | small(mirror, SPECS))
+    user = Playbook(tmp_path_factory.mktemp("two"), str(mirror))
+    result = user.run("site", TWO | small(user.mirror, SPECS))
     assert result.returncode == 0, result.output
     for name in BOTH.values():
         assert f"conda activate {user.env.with_name(name)}\n" in result.output

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playbook import Playbook
+from desk import FAILED
+from playbook import NO_PROOF, Playbook
 from web_server import Server
 
 pytestmark = pytest.mark.usefixtures("role_alone")
 CONTENT = b"weights " * 500_000  # 4 MB
 NAME = "mask_rcnn_coco.h5"
-NO_PROOF = {"maskrcnn_verify": False}
 
 
 def listed(url: str) -> dict[str, dict[str, Any]]:
@@ -159,18 +159,18 @@ def test_a_user_who_is_killed_goes_on(user: Any, served: Server, tmp_path: Path)
 
 def test_a_full_disk_leaves_nothing_half_done(user: Any, small_disk: Callable[[int], Path]) -> None:
     disk = small_disk(3)
-    assert "the disk is full" in says(user("weights", "fetch", "coco", "--to", str(disk)), 2)
+    assert "the disk is full" in says(user("weights", "fetch", "coco", "--to", str(disk)), FAILED)
     assert list(disk.iterdir()) == []
 
 
-def test_a_mirror_gives_them_and_nothing_is_fetched_twice(provisioned: Playbook, tmp_path: Path, mirror: str) -> None:
+def test_a_mirror_gives_them_and_nothing_is_fetched_twice(provisioned: Playbook, tmp_path: Path, mirror: Path) -> None:
     """By site.yml; the addresses of those that the mirror has are not asked."""
     with_weights = tmp_path / "mirror"
     (with_weights / "weights").mkdir(parents=True)
     (with_weights / "weights" / NAME).write_bytes(CONTENT)
     for name in ("channel", "git", "wheels"):
-        (with_weights / name).symlink_to(Path(mirror, name))
-    manifest = json.loads(Path(mirror, "manifest.json").read_text())
+        (with_weights / name).symlink_to(mirror / name)
+    manifest = json.loads((mirror / "manifest.json").read_text())
     manifest["files"][f"weights/{NAME}"] = {"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
     (with_weights / "manifest.json").write_text(json.dumps(manifest))
 

@@ -17,11 +17,9 @@ from playbook import Playbook
 
 
 @pytest.fixture(scope="module")
-def desk(provisioned: Playbook, tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """With a run that has learnt enough to find something."""
-    desk = Desk.with_example(provisioned.env, tmp_path_factory.mktemp("desk"))
-    desk.runs("train", "quick.yml", "--run", "runs/a")
-    return desk
+def desk(provisioned: Playbook, example: Path) -> Desk:
+    """With a run that has learnt enough to find something, the example's."""
+    return Desk(provisioned.env, example)
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -34,10 +32,10 @@ def lines(out: Path) -> int:
 
 
 def test_killed_interrupted_and_in_parts_it_is_the_same_in_the_end(desk: Desk) -> None:
-    said = desk.runs("detect", "runs/a", "photos", "--out", "whole", "--batch", "4")
+    said = desk.runs("detect", "runs/first", "photos", "--out", "whole", "--batch", "4")
     assert "30 images to do" in said and " CPU" in said
     out = desk.folder / "killed"
-    command = ["detect", "runs/a", "photos", "--out", "killed"]
+    command = ["detect", "runs/first", "photos", "--out", "killed"]
     process = desk.starts(*command)
     wait_until(lambda: lines(out) > 3)
     process.send_signal(signal.SIGKILL)
@@ -62,7 +60,7 @@ def test_killed_interrupted_and_in_parts_it_is_the_same_in_the_end(desk: Desk) -
 
 
 def test_the_results_are_read_by_pycocotools(desk: Desk) -> None:
-    desk.runs("detect", "runs/a", "photos", "--out", "whole", "--batch", "4")
+    desk.runs("detect", "runs/first", "photos", "--out", "whole", "--batch", "4")
     code = (
         "from pycocotools.coco import COCO; c = COCO('whole/images.json'); r = c.loadRes('whole/results.json'); "
         "print(len(r.anns), sum(int(r.annToMask(a).sum()) for a in r.anns.values()))"
@@ -72,15 +70,15 @@ def test_the_results_are_read_by_pycocotools(desk: Desk) -> None:
 
 
 def test_evaluation(desk: Desk) -> None:
-    said = desk.runs("evaluate", "runs/a", "--batch", "3")
-    report = json.loads((desk.folder / "runs/a/evaluation/evaluation.json").read_text())
+    said = desk.runs("evaluate", "runs/first", "--batch", "3", "--out", "evaluated")
+    report = json.loads((desk.folder / "evaluated/evaluation.json").read_text())
     assert report["images"] == 6 and report["all"]["labels"] == 12 and set(report["classes"]) == {"flower", "leaf"}
     assert report["all"]["masks"]["0.5"] > 0.3 and report["all"]["mean_iou"] > 0.3
     assert "mean IoU" in said and "flower" in said
 
 
 def test_what_cannot_be_is_said(desk: Desk) -> None:
-    weights = sorted((desk.folder / "runs/a/checkpoints").iterdir())[-1]
+    weights = sorted((desk.folder / "runs/first/checkpoints").iterdir())[-1]
     half = desk.folder / "half.h5"
     shutil.copy(weights, half)
     os.truncate(half, half.stat().st_size // 2)
@@ -88,9 +86,9 @@ def test_what_cannot_be_is_said(desk: Desk) -> None:
         ("three", ["background", "flower", "leaf", "root"]),
         ("other", ["background", "bud", "leaf"]),
     ):
-        shutil.copytree(desk.folder / "runs/a", desk.folder / "runs" / name)
+        shutil.copytree(desk.folder / "runs/first", desk.folder / "runs" / name)
         (desk.folder / "runs" / name / "classes.json").write_text(json.dumps(classes))
-    shutil.copytree(desk.folder / "runs/a", desk.folder / "runs/uneven")
+    shutil.copytree(desk.folder / "runs/first", desk.folder / "runs/uneven")
     settings = desk.folder / "runs/uneven/settings.yml"
     settings.write_text(settings.read_text().replace("model: {", "model: {IMAGE_RESIZE_MODE: pad64, ", 1))
     unlabelled = desk.folder / "unlabelled"
@@ -98,16 +96,16 @@ def test_what_cannot_be_is_said(desk: Desk) -> None:
     labels = unlabelled / "annotations/instances_val.json"
     labels.write_text(json.dumps(json.loads(labels.read_text()) | {"annotations": []}))
     wrong = [
-        (["detect", "runs/a", "photos", "--checkpoint", "half.h5"], "were they downloaded to the end?"),
+        (["detect", "runs/first", "photos", "--checkpoint", "half.h5"], "were they downloaded to the end?"),
         (["detect", "runs/three", "photos"], "these weights are for 2 classes and the background"),
         (["detect", "runs/uneven", "photos", "--batch", "2"], "--batch 2"),
-        (["detect", "runs/a", "photos", "--classes", "root"], "does not know root; it knows flower, leaf"),
+        (["detect", "runs/first", "photos", "--classes", "root"], "does not know root; it knows flower, leaf"),
         (["evaluate", "runs/other"], "has not learnt flower; it knows bud, leaf"),
-        (["evaluate", "runs/a", "unlabelled"], "there are no labels"),
-        (["evaluate", "runs/a", "photos"], "this is no data set"),
+        (["evaluate", "runs/first", "unlabelled"], "there are no labels"),
+        (["evaluate", "runs/first", "photos"], "this is no data set"),
     ]
     desk.refuses(wrong)
-    desk.refuses([(["evaluate", "runs/a"], "a GPU was asked for")], CUDA_VISIBLE_DEVICES="0")
+    desk.refuses([(["evaluate", "runs/first"], "a GPU was asked for")], CUDA_VISIBLE_DEVICES="0")
 
 
 def test_any_photograph_and_any_score(desk: Desk) -> None:
@@ -121,7 +119,7 @@ def test_any_photograph_and_any_score(desk: Desk) -> None:
     desk.python(code)
     whole = (desk.folder / "photos" / "plant01_1.png").read_bytes()
     (odd / "half.png").write_bytes(whole[: len(whole) // 2])
-    said = desk.runs("detect", "runs/a", "odd", "unseen/*.png", "--min-score", "0", "--out", "all", code=BROKEN)
+    said = desk.runs("detect", "runs/first", "odd", "unseen/*.png", "--min-score", "0", "--out", "all", code=BROKEN)
     assert "half.png: cannot be read" in said
     for row in rows(desk.folder / "all"):
         assert int(row["x"]) >= 0 and int(row["x"]) + int(row["width"]) <= int(row["image_width"]), row

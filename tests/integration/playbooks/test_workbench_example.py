@@ -6,50 +6,28 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from pathlib import Path
 
-import pytest
-from desk import output
-from playbook import ROOT, Playbook
-
 GOOD_IOU = 0.5
-BLOCK = re.compile(r"^(<!-- not run .*-->\n)?```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def commands() -> list[str]:
-    """What a reader of the page types, but for what needs a cluster."""
-    page = (ROOT / "docs" / "example.md").read_text(encoding="utf-8")
-    blocks = [block for elsewhere, block in BLOCK.findall(page) if not elsewhere]
-    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
-
-
-@pytest.fixture(scope="module")
-def folder(provisioned: Playbook, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where somebody has typed all of it, in an environment that is activated."""
-    folder = tmp_path_factory.mktemp("somebody")
-    script = "\n".join(["set -e", f"source {provisioned.env}/bin/activate", "set -x", *commands()])
-    assert "Traceback" not in output(["bash", "-c", script], folder)
-    return folder / "example"
-
-
-def test_every_verb_is_on_the_page(folder: Path) -> None:
-    verbs = {" ".join(command.split()[:3]) for command in commands() if command.startswith("mrcnn ")}
+def test_every_verb_is_on_the_page(commands: list[str]) -> None:
+    verbs = {" ".join(command.split()[:3]) for command in commands if command.startswith("mrcnn ")}
     assert {"mrcnn data example", "mrcnn data import", "mrcnn data check", "mrcnn data show"} <= verbs
     assert {verb.split()[1] for verb in verbs} >= {"data", "train", "runs", "evaluate", "detect"}
 
 
-def test_what_has_never_been_seen_is_found(folder: Path) -> None:
-    report = json.loads((folder / "unseen-result" / "evaluation.json").read_text())
+def test_what_has_never_been_seen_is_found(example: Path) -> None:
+    report = json.loads((example / "unseen-result" / "evaluation.json").read_text())
     assert report["all"]["labels"] == 16
     assert report["all"]["mean_iou"] >= GOOD_IOU, report
     for name in ("leaf", "flower"):
         assert report["classes"][name]["mean_iou"] >= GOOD_IOU, report
 
 
-def test_detections_are_there_for_people_and_for_programs(folder: Path) -> None:
-    out = folder / "detections"
-    photographs = {path.name for path in (folder / "unseen").glob("*.png")}
+def test_detections_are_there_for_people_and_for_programs(example: Path) -> None:
+    out = example / "detections"
+    photographs = {path.name for path in (example / "unseen").glob("*.png")}
     with (out / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["file"] for row in rows} == photographs
@@ -59,6 +37,6 @@ def test_detections_are_there_for_people_and_for_programs(folder: Path) -> None:
     assert {path.stem for path in (out / "pictures").iterdir()} == {Path(name).stem for name in photographs}
 
 
-def test_pictures_are_drawn(folder: Path) -> None:
+def test_pictures_are_drawn(example: Path) -> None:
     for name in ("dataset.png", "runs/first/curves.png", "runs/first/evaluation/evaluation.png"):
-        assert (folder / name).stat().st_size > 10000, name
+        assert (example / name).stat().st_size > 10000, name
