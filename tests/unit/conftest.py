@@ -8,6 +8,8 @@ import contextlib
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / ".ansible" / "collections"
 
@@ -28,3 +30,9 @@ _link_checkout()
 # `ansible_collections` is a namespace package: the ones of an installed `ansible` stay importable. What is beside the
 # tests, a pytest that ansible-test starts would not find.
 sys.path[:0] = [str(COLLECTIONS), str(Path(__file__).parent)]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """ansible-test would run each test in a process of its own, and make every fixture anew: three times as long."""
+    if config.pluginmanager.has_plugin("ansible_forked"):
+        config.pluginmanager.unregister(name="ansible_forked")
