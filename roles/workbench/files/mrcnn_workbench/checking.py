@@ -132,7 +132,7 @@ class Check:
     def _compare(self, group: Optional[str]) -> None:
         """What the halves have in common, and what they should have."""
         if len(self.splits) == 1:
-            (only,) = self.splits.values()
+            only = next(iter(self.splits.values()))
             purpose = "judge by" if only.name == "train" else "learn from"
             self._add(WARNING, only.file.name, "there is no other half to {}".format(purpose))
             return
