@@ -12,12 +12,10 @@ import sys
 import warnings
 from typing import List, Optional
 
-from mrcnn_workbench.errors import WorkbenchError
+from mrcnn_workbench.errors import CTRL_C, FAILED, WorkbenchError
 from mrcnn_workbench.verbs import data, detect, doctor, evaluate, runs, submit, train, tune, watch, weights
 
 VERBS = (data, train, detect, evaluate, submit, runs, watch, tune, weights, doctor)
-
-FAILED, CTRL_C = 2, 130  # exit codes; 1 is a verb's own for what it has found
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple
 
 SHOWN = 20  # of many lines, as many
-INTERRUPTED = 3  # exit code of what was stopped, and can be gone on with
+# Exit codes: something is wrong; stopped, and can be gone on with; left by Ctrl-C. 1 is a verb's own for what it has
+# found.
+FAILED, INTERRUPTED, CTRL_C = 2, 3, 130
 
 
 class WorkbenchError(Exception):

@@ -213,7 +213,8 @@ class Training:
 
     def _load(self, model: Any) -> int:
         """The weights to go on with; returns how many epochs they have seen."""
-        for checkpoint in reversed(self.run.checkpoints()):
+        found = self.run.checkpoints()
+        for checkpoint in reversed(found):
             try:
                 mask_rcnn.load(model, checkpoint.path, whole=True)
             except WorkbenchError as error:
@@ -222,7 +223,7 @@ class Training:
             self.journal.say("going on after epoch {}".format(checkpoint.epoch))
             self.run.write_metrics([row for row in self.run.metrics() if row["epoch"] <= checkpoint.epoch])
             return checkpoint.epoch
-        if self.run.checkpoints():
+        if found:
             raise WorkbenchError("none of the checkpoints can be loaded; if settings.yml was changed, begin a new run")
         if self.wanted["backbone"] == settings.SMALL:
             small.liven(model.keras_model)

@@ -12,7 +12,6 @@ ends the watching, never the training.
 
 The exit code is 0 if the training has finished, 3 if it was stopped and can be resumed, 2 if it failed or was killed.
 """
-FAILED, LEFT = 2, 130
 
 
 def add_to(subparsers: Any) -> None:
@@ -31,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     import sys
 
     from mrcnn_workbench import runs, watching
-    from mrcnn_workbench.errors import INTERRUPTED, relative
+    from mrcnn_workbench.errors import CTRL_C, FAILED, INTERRUPTED, relative
     from mrcnn_workbench.progress import Journal
 
     found = runs.Run(arguments.folder)
@@ -41,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             one = watching.Follower(found, journal)()
     except KeyboardInterrupt:
         print("mrcnn: no longer watched; the training goes on: mrcnn watch {}".format(name), file=sys.stderr)
-        return LEFT
+        return CTRL_C
     print(watching.told(one))
     if one.status == runs.FINISHED:
         return 0
