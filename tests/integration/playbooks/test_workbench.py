@@ -46,6 +46,7 @@ def test_what_is_damaged_missing_or_left_over_is_put_right(env: Path, playbook: 
     (package / "sheet.py").write_text("broken")
     (package / "verbs" / "data.py").unlink()
     (package / "verbs" / "of_old.py").touch()
+    (package / "cli.py").chmod(0o600)
     assert apply(playbook, env, "--check").changed > 0
     assert (package / "sheet.py").read_text() == "broken"
     apply(playbook, env)
@@ -53,6 +54,7 @@ def test_what_is_damaged_missing_or_left_over_is_put_right(env: Path, playbook: 
     assert (package / "verbs" / "data.py").is_file()
     assert not (package / "verbs" / "of_old.py").exists()
     assert {path.stat().st_mode & 0o777 for path in (package, package / "verbs")} == {0o755}
+    assert (package / "cli.py").stat().st_mode & 0o777 == 0o644
     assert apply(playbook, env).changed == 0
 
 
